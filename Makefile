@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# The entry points. `make help` lists them.
+
+PLAN ?= patches/skb-extensions
+BIN := .venv/bin
+
+.PHONY: help setup run test check bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## install what is missing for `make run`
+	@ci/setup run
+
+run: setup ## run PLAN (default: patches/skb-extensions) on real kernels
+	@$(BIN)/harness run $(PLAN)
+
+test: ## install what is missing, then run all tests: unit, builds, boots, guest suites
+	@ci/setup dev
+	@$(BIN)/python -m pytest
+
+check: ## linters, types, layers
+	@ci/setup dev
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/unit/test_layers.py
+
+bench: ## measure, and write the table of docs/benchmarks.md
+	@ci/setup dev
+	@$(BIN)/python -m tests.bench
+
+clean: ## remove what this checkout made (not the cache)
+	rm -rf .venv runs build *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The only place that starts processes on the host.
+
+argv is always a sequence, no shell is involved, the environment is ours and small, and every child dies with us:
+on an exception its whole process group is killed and reaped, and where we are killed ourselves the kernel kills it
+(`setpriv --pdeathsig`, PR_SET_PDEATHSIG in prctl(2)). That signal is tied to the *thread* that spawned the child,
+so `spawn` must be called from a thread that lives as long as the child does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from harness import host
+from harness.deadline import Deadline
+from harness.errors import DeadlineExpired, HarnessError, InfraError
+
+TAIL_LINES = 30
+_KEPT = ("PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
+
+
+class CommandFailed(HarnessError):
+    """A command ended with another exit code than 0; `completed` holds it."""
+
+    def __init__(self, completed: Completed) -> None:
+        super().__init__(f"command failed with {completed.ending}: {shlex.join(completed.argv)}",
+                         detail=completed.tail)
+        self.completed = completed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """A command that has ended.
+
+    Attributes:
+        argv: what was run.
+        returncode: its exit code; minus the signal's number where a signal ended it.
+        stdout: what it printed, standard error included where `log` took both; with a log, only the last lines.
+        stderr: its standard error where it was captured on its own.
+        seconds: wall-clock time it took.
+    """
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    @property
+    def ending(self) -> str:
+        """`exit code 2` or `signal SIGKILL`."""
+        if self.returncode >= 0:
+            return f"exit code {self.returncode}"
+        return f"signal {signal.Signals(-self.returncode).name}"
+
+    @property
+    def tail(self) -> tuple[str, ...]:
+        """The end of what it said: standard error where there is any, else standard output."""
+        return tuple((self.stderr.strip() or self.stdout.strip()).splitlines()[-TAIL_LINES:])
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of every child: a few variables of ours, the C locale, and `extra`."""
+    env = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    env["PATH"] = host.search_path()
+    env["LC_ALL"] = "C.UTF-8"
+    env.update(extra or {})
+    return env
+
+
+def find(program: str) -> str:
+    """The path of `program` on this host.
+
+    Raises:
+        InfraError: it is not installed; the hint names the Debian package that has it.
+    """
+    found = shutil.which(program, path=host.search_path())
+    if found is None:
+        package = host.package_of(program)
+        raise InfraError(f"{program} is not installed",
+                         hint=f"apt-get install {package}, or `make setup`" if package else None)
+    return found
+
+
+def run(argv: Sequence[str], *, deadline: Deadline, cwd: Path | None = None, env: Mapping[str, str] | None = None,
+        stdin: bytes | None = None, log: Path | None = None, on_line: Callable[[str], None] | None = None,
+        check: bool = True) -> Completed:
+    """Run a command to its end.
+
+    Args:
+        argv: program and arguments; the program is looked up on the host's PATH.
+        deadline: when it must have ended.
+        cwd: its working folder.
+        env: variables on top of `environment()`.
+        stdin: what it reads; nothing otherwise.
+        log: a file that takes everything it prints; standard output and error are then one stream.
+        on_line: called with each line as it comes (implies one stream).
+        check: raise when it fails.
+
+    Raises:
+        CommandFailed: it ended with another code than 0 and `check` is set.
+        DeadlineExpired: it was still running at the deadline; it and its children were killed.
+        InfraError: the program is not installed.
+    """
+    started = time.monotonic()
+    merged = log is not None or on_line is not None
+    child = _popen(argv, cwd=cwd, env=env,
+                   stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT if merged else subprocess.PIPE)
+    try:
+        if merged:
+            out, err = _follow(child, argv, deadline=deadline, stdin=stdin, log=log, on_line=on_line), ""
+        else:
+            raw_out, raw_err = child.communicate(stdin, timeout=deadline.remaining)
+            out, err = (raw.decode(errors="replace") for raw in (raw_out, raw_err))
+    except subprocess.TimeoutExpired:
+        _kill_group(child)
+        raise DeadlineExpired(f"{shlex.join(argv)}: still running after {deadline.budget:g} s") from None
+    except BaseException:
+        _kill_group(child)
+        raise
+    _kill_group(child)
+    completed = Completed(argv=tuple(argv), returncode=child.returncode, stdout=out, stderr=err,
+                          seconds=time.monotonic() - started)
+    if check and completed.returncode != 0:
+        raise CommandFailed(completed)
+    return completed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A running child. Its group is killed when the `spawn` block ends."""
+
+    argv: tuple[str, ...]
+    popen: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code as `Completed.returncode` has it, or None while it runs."""
+        return self.popen.poll()
+
+    def wait(self, deadline: Deadline) -> int:
+        """Wait for its end and return the exit code.
+
+        Raises:
+            DeadlineExpired: it still runs.
+        """
+        try:
+            return self.popen.wait(deadline.remaining)
+        except subprocess.TimeoutExpired:
+            raise DeadlineExpired(f"{self.argv[0]} (pid {self.pid}) still runs after {deadline.budget:g} s") from None
+
+    def kill(self) -> None:
+        """Kill it and its process group, and reap it."""
+        _kill_group(self.popen)
+
+
+@contextmanager
+def spawn(argv: Sequence[str], *, log: Path, cwd: Path | None = None, env: Mapping[str, str] | None = None,
+          pass_fds: tuple[int, ...] = ()) -> Iterator[Process]:
+    """Start a command that lives for the `with` block; what it prints goes to `log`."""
+    with log.open("ab") as sink:
+        child = _popen(argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT,
+                       pass_fds=pass_fds)
+    try:
+        yield Process(argv=tuple(argv), popen=child)
+    finally:
+        _kill_group(child)
+
+
+def foreground(argv: Sequence[str]) -> int:
+    """Run a command on the caller's own terminal (an interactive shell) and return its exit code."""
+    return subprocess.call([find(argv[0]), *argv[1:]], env=environment({"TERM": os.environ.get("TERM", "dumb")}))
+
+
+def _popen(argv: Sequence[str], *, cwd: Path | None, env: Mapping[str, str] | None, stdin: int,
+           stdout: int | IO[bytes], stderr: int | IO[bytes],
+           pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
+    program = find(argv[0])
+    guard = [find("setpriv"), "--pdeathsig", "KILL", "--"]
+    return subprocess.Popen([*guard, program, *argv[1:]], cwd=cwd, env=environment(env), stdin=stdin, stdout=stdout,
+                            stderr=stderr, start_new_session=True, pass_fds=pass_fds)
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the child's group (the child leads its own session) and reap the child."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    for stream in (child.stdin, child.stdout, child.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+def _follow(child: subprocess.Popen[bytes], argv: Sequence[str], *, deadline: Deadline, stdin: bytes | None,
+            log: Path | None, on_line: Callable[[str], None] | None) -> str:
+    """Drain the child's one stream into the log, line by line, and return its last lines."""
+    assert child.stdout is not None
+    if stdin is not None:
+        assert child.stdin is not None
+        child.stdin.write(stdin)
+        child.stdin.close()
+    tail: list[str] = []
+    pending = b""
+    with (log.open("ab") if log else contextlib.nullcontext()) as sink, selectors.DefaultSelector() as ready:
+        ready.register(child.stdout, selectors.EVENT_READ)
+        while True:
+            if not ready.select(deadline.remaining):
+                raise subprocess.TimeoutExpired(list(argv), deadline.budget)
+            chunk = os.read(child.stdout.fileno(), 65536)
+            if sink:
+                sink.write(chunk)
+            *lines, pending = (pending + chunk).split(b"\n")
+            if not chunk and pending:
+                lines, pending = [*lines, pending], b""
+            for line in lines:
+                text = line.decode(errors="replace")
+                tail = [*tail[-(TAIL_LINES - 1):], text]
+                if on_line:
+                    on_line(text)
+            if not chunk:
+                break
+    child.wait(max(deadline.remaining, 1.0))
+    return "\n".join(tail)

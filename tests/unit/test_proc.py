@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""proc: children end when they must, and a failure says what failed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness import proc
+from harness.deadline import Deadline
+from harness.errors import DeadlineExpired, InfraError
+
+SOON = 20.0
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; a zombie that nobody reaped yet counts as ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def until_gone(pid: int) -> None:
+    deadline = Deadline.after(SOON)
+    while not gone(pid):
+        deadline.check(f"end of process {pid}")
+        os.sched_yield()
+
+
+def test_output_exit_code_and_time_come_back() -> None:
+    done = proc.run(["sh", "-c", "echo out; echo err >&2; exit 3"], deadline=Deadline.after(SOON), check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("out\n", "err\n", 3)
+    assert 0 < done.seconds < SOON
+
+
+def test_a_failure_carries_command_code_and_the_end_of_output() -> None:
+    with pytest.raises(proc.CommandFailed) as caught:
+        proc.run(["sh", "-c", "seq 100; echo broken >&2; exit 7"], deadline=Deadline.after(SOON))
+    assert "exit code 7" in str(caught.value)
+    assert "broken" in str(caught.value)
+    assert "seq 100" in str(caught.value)
+
+
+def test_a_signal_is_named() -> None:
+    done = proc.run(["sh", "-c", "kill -9 $$"], deadline=Deadline.after(SOON), check=False)
+    assert done.ending == "signal SIGKILL"
+
+
+def test_a_missing_program_names_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("harness.host.search_path", lambda: str(tmp_path))
+    with pytest.raises(InfraError, match=r"bwrap is not installed[\s\S]*apt-get install bubblewrap"):
+        proc.run(["bwrap"], deadline=Deadline.after(SOON))
+
+
+def test_the_deadline_kills_the_child_and_what_it_started(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    with pytest.raises(DeadlineExpired, match="still running"):
+        proc.run(["sh", "-c", f"sleep 1000 & echo $! > {pids}; echo $$ >> {pids}; wait"], deadline=Deadline.after(1))
+    for pid in pids.read_text().split():
+        until_gone(int(pid))
+
+
+def test_an_endless_line_without_newline_does_not_outlive_the_deadline() -> None:
+    with pytest.raises(DeadlineExpired):
+        proc.run(["sleep", "1000"], deadline=Deadline.after(0.5), on_line=lambda _: None)
+
+
+def test_a_log_takes_everything_and_lines_come_whole(tmp_path: Path) -> None:
+    lines: list[str] = []
+    proc.run(["sh", "-c", "printf a; printf 'b\\nc' >&2; printf '\\nlast'"], deadline=Deadline.after(SOON),
+             log=tmp_path / "log", on_line=lines.append)
+    assert lines == ["ab", "c", "last"]
+    assert (tmp_path / "log").read_text() == "ab\nc\nlast"
+
+
+def test_stdin_is_what_was_given_or_nothing() -> None:
+    assert proc.run(["cat"], deadline=Deadline.after(SOON), stdin=b"x y\n").stdout == "x y\n"
+    assert proc.run(["cat"], deadline=Deadline.after(SOON)).stdout == ""
+
+
+def test_an_interrupt_kills_the_child_and_goes_on(tmp_path: Path) -> None:
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    pid = tmp_path / "pid"
+    with pytest.raises(KeyboardInterrupt):
+        proc.run(["sh", "-c", f"echo $$ > {pid}; echo line; exec sleep 1000"], deadline=Deadline.after(SOON),
+                 on_line=interrupt)
+    until_gone(int(pid.read_text()))
+
+
+def test_a_killed_parent_takes_its_children_along(tmp_path: Path) -> None:
+    script = ("from harness import proc; from harness.deadline import Deadline\n"
+              f"proc.run(['sh', '-c', 'echo $$ > {tmp_path}/pid; mv {tmp_path}/pid {tmp_path}/ready; exec sleep 1000'],"
+              " deadline=Deadline.after(1000))")
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    deadline = Deadline.after(SOON)
+    while not (tmp_path / "ready").exists():
+        deadline.check("start of the child")
+        time.sleep(0.01)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    until_gone(int((tmp_path / "ready").read_text()))
+
+
+def test_spawned_processes_end_with_their_block(tmp_path: Path) -> None:
+    with proc.spawn(["sleep", "1000"], log=tmp_path / "log") as process:
+        assert process.returncode is None
+        pid = process.pid
+    assert gone(pid)
+
+
+def test_the_environment_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "1")
+    out = proc.run(["env"], deadline=Deadline.after(SOON), env={"GIVEN": "2"}).stdout
+    assert "SECRET" not in out
+    assert "GIVEN=2" in out
+    assert "LC_ALL=C.UTF-8" in out
