@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Tree + configuration to a finished, reproducible build in the cache.
+
+A build may start from a finished one (its seed) of the same source: the seed's output is copied, every object that
+depends on a file that differs between the two trees is deleted, and make does the rest. Nothing is left to
+timestamps of edited files, which once made a wrong "identical" (objects newer than the header they depend on), and
+afterwards it is proved that each of those objects was made again. `harness.engine` also builds one seeded build from
+nothing and compares (its control).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import proc
+from harness.arch import Arch
+from harness.deadline import Deadline
+from harness.errors import InfraError, KernelError
+from harness.kernel import kbuild_box
+from harness.kernel.kbuild_box import Toolchain
+from harness.kernel.kconfig import Config
+from harness.kernel.source import Progress
+from harness.kernel.tree import Tree, difference, prepare
+from harness.store import Store, digest
+
+_DIAGNOSTIC = re.compile(r"^(?P<where>[^\s:]+:\d+)(?::\d+)?: (?:fatal )?(?P<kind>error|warning): (?P<text>.+)$")
+_FAILED = re.compile(r"^(?:make\[\d+\]: \*\*\* \[|\S+: undefined reference|ld: |ERROR: modpost|\S*ld\S*: )")
+_TOOLS = ("scripts/", "tools/", "arch/x86/tools/", "Makefile", "certs/")
+"""Changes here reach objects in ways that `.cmd` files do not tell, so they forbid a seed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """A finished build.
+
+    Attributes:
+        tree: `base` or `patched`, as reports call the tree.
+        variant: the plan's name of the configuration.
+        key: what it is cached under.
+        out: kbuild's output folder, as make left it; never to be written to.
+        image: the bootable kernel.
+        vmlinux: the ELF with symbols.
+        log: everything make said.
+        config: the configuration.
+        seconds: what making it took, once.
+        seed: the build it started from, or empty.
+        rebuilt: objects compiled; all of them where there was no seed.
+        reused: it came from the cache.
+    """
+
+    tree: str
+    variant: str
+    key: str
+    out: Path
+    image: Path
+    vmlinux: Path
+    log: Path
+    config: Config
+    seconds: float
+    seed: str
+    rebuilt: int
+    reused: bool
+
+    @property
+    def name(self) -> str:
+        """`base/both`."""
+        return f"{self.tree}/{self.variant}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seed:
+    """A finished build to start from, and the tree it is of."""
+
+    tree: Tree
+    build: Build
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnostic:
+    """A compiler's message: `net/core/skbuff.c:12`, `error` or `warning`, its text."""
+
+    where: str
+    kind: str
+    text: str
+
+
+def build(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store: Store, deadline: Deadline,
+          seed: Seed | None = None, again: str = "", progress: Progress = lambda _: None,
+          counted: Callable[[int], None] = lambda _: None) -> Build:
+    """Build a kernel, or take it from the cache.
+
+    Args:
+        seed: a finished build of a tree of the same source to start from.
+        again: a label that makes this a build of its own beside the cached one (a control).
+        progress: told each step in words.
+        counted: told the number of files compiled so far, as they come.
+
+    Raises:
+        KernelError: it does not compile; the first errors are in the detail.
+    """
+    key = _key(tree, config, arch, toolchain, again)
+    name = f"{tree.name}/{config.variant}"
+    reused = store.has("build", key)
+
+    def make(stage: Path) -> None:
+        started = time.monotonic()
+        source = prepare(tree, store, deadline=deadline, progress=progress)
+        out = stage / "out"
+        out.mkdir()
+        stale: frozenset[str] = frozenset()
+        grown = _seeded(tree, seed, out, store, deadline) if seed else None
+        if seed and grown is not None:
+            stale = grown
+            progress(f"building {name}, starting from {seed.build.name} ({len(stale)} objects stale)")
+        else:
+            progress(f"building {name}")
+        _write_config(out, config.text)
+        began = time.time_ns()
+        compiled = _make(out, source, name, arch, toolchain, stage / "build.log", deadline, counted)
+        _prove(out, stale, began, name)
+        facts = {"seconds": time.monotonic() - started, "rebuilt": compiled,
+                 "seed": seed.build.name if seed and grown is not None else ""}
+        (stage / "build.json").write_text(json.dumps(facts), encoding="utf-8")
+
+    entry = store.get("build", key, make, deadline=deadline, waiting=progress)
+    return _load(entry, tree, config, arch, key, reused=reused)
+
+
+def cached(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store: Store) -> Build | None:
+    """The finished build of a tree and configuration, if the cache has it."""
+    key = _key(tree, config, arch, toolchain, "")
+    entry = store.load("build", key)
+    return None if entry is None else _load(entry, tree, config, arch, key, reused=True)
+
+
+def _key(tree: Tree, config: Config, arch: Arch, toolchain: Toolchain, again: str) -> str:
+    return digest("build", tree.key, digest(config.text), arch.name, toolchain.key, again)
+
+
+def _load(entry: Path, tree: Tree, config: Config, arch: Arch, key: str, *, reused: bool) -> Build:
+    facts = json.loads((entry / "build.json").read_text(encoding="utf-8"))
+    out = entry / "out"
+    return Build(tree=tree.name, variant=config.variant, key=key, out=out, image=out / arch.image,
+                 vmlinux=out / "vmlinux", log=entry / "build.log", config=config, seconds=facts["seconds"],
+                 seed=facts["seed"], rebuilt=facts["rebuilt"], reused=reused)
+
+
+def diagnostics(log: str) -> tuple[Diagnostic, ...]:
+    """The compiler's errors and warnings in a build log, in order, each once."""
+    found: dict[Diagnostic, None] = {}
+    for line in log.splitlines():
+        match = _DIAGNOSTIC.match(line)
+        if match:
+            where = match["where"].removeprefix("/build/src/")
+            found[Diagnostic(where=where, kind=match["kind"], text=match["text"])] = None
+    return tuple(found)
+
+
+def dependents(out: Path, changed: frozenset[str]) -> frozenset[str]:
+    """Outputs whose `.cmd` files name one of the changed source files, as paths below `out`.
+
+    fixdep writes `deps_<target> := <files>` and `source_<target> := <file>` (scripts/basic/fixdep.c).
+    """
+    found: set[str] = set()
+    for path in _command_files(out):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        words = {word.removeprefix("/build/src/") for word in text.split()}
+        if not words.isdisjoint(changed):
+            found.add(str(path.parent.relative_to(out) / path.name[1:].removesuffix(".cmd")))
+    return frozenset(found)
+
+
+def _command_files(out: Path) -> Iterator[Path]:
+    for where, _, names in os.walk(out):
+        for name in names:
+            if name.startswith(".") and name.endswith(".cmd"):
+                yield Path(where, name)
+
+
+def _seeded(tree: Tree, seed: Seed, out: Path, store: Store, deadline: Deadline) -> frozenset[str] | None:
+    """Copy the seed's output and delete what depends on changed files; None where this seed cannot be used."""
+    if seed.tree.source.key != tree.source.key:
+        return None
+    changed = difference(seed.tree, tree, store, deadline)
+    if any(name.startswith(_TOOLS) for name in changed):
+        return None
+    proc.run(["cp", "-a", "--reflink=auto", f"{seed.build.out}/.", str(out)], deadline=deadline)
+    stale = dependents(out, changed)
+    for name in stale:
+        (out / name).unlink(missing_ok=True)
+    return stale
+
+
+def _write_config(out: Path, text: str) -> None:
+    """Put the configuration in place; an equal one keeps its time, so that nothing is made anew for it."""
+    path = out / ".config"
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def _make(out: Path, source: Path, name: str, arch: Arch, toolchain: Toolchain, log: Path, deadline: Deadline,
+          counted: Callable[[int], None]) -> int:
+    compiled = 0
+
+    def line(text: str) -> None:
+        nonlocal compiled
+        if text.startswith(("  CC ", "  AS ", "  CC [M]", "  AS [M]")):
+            compiled += 1
+            counted(compiled)
+
+    argv = kbuild_box.make([arch.image_target, "modules"] if config_has_modules(out) else [arch.image_target],
+                           source=source, out=out, arch=arch, toolchain=toolchain)
+    try:
+        proc.run(argv, deadline=deadline, log=log, on_line=line)
+    except proc.CommandFailed as failed:
+        raise _does_not_build(name, log, failed) from failed
+    missing = [path for path in (arch.image, "vmlinux", "vmlinux.o") if not (out / path).is_file()]
+    if missing:
+        raise KernelError(f"make ended well but left no {missing[0]}", where=name)
+    return compiled
+
+
+def config_has_modules(out: Path) -> bool:
+    return "\nCONFIG_MODULES=y\n" in (out / ".config").read_text(encoding="utf-8")
+
+
+def _does_not_build(name: str, log: Path, failed: proc.CommandFailed) -> KernelError | InfraError:
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if "No space left on device" in text:
+        return InfraError("the disk is full", where=name, hint="free some space, or point HARNESS_CACHE elsewhere")
+    errors = [f"{row.where}: error: {row.text}" for row in diagnostics(text) if row.kind == "error"]
+    if not errors:
+        errors = [line for line in text.splitlines() if _FAILED.match(line)]
+    return KernelError("it does not compile", where=name, detail=tuple(errors[:5]) or failed.completed.tail,
+                       hint="the first errors are shown")
+
+
+def _prove(out: Path, stale: frozenset[str], began: int, name: str) -> None:
+    """Every stale object that is there now was made by this build, or the build is refused."""
+    left = [path for path in stale if (out / path).exists() and (out / path).stat().st_mtime_ns < began]
+    if left:
+        raise InfraError(f"an incremental build did not make {left[0]} again ({len(left)} such objects)", where=name,
+                         hint="this is a bug of the harness; the build was not kept")

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How `make` runs on a kernel tree: in the sandbox, at fixed paths, with nothing in it that changes by itself.
+
+Every tree stands at `/build/src` and every output at `/build/out`, and time, user, host and version are fixed
+(Documentation/kbuild/reproducible-builds.rst), so two builds differ only by what was built.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import proc, sandbox
+from harness.arch import Arch
+from harness.deadline import Deadline
+from harness.store import digest
+
+_FIXED = {
+    "KBUILD_BUILD_TIMESTAMP": "2020-01-01 00:00:00 UTC",
+    "KBUILD_BUILD_USER": "harness",
+    "KBUILD_BUILD_HOST": "harness",
+    "KBUILD_BUILD_VERSION": "1",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toolchain:
+    """The compiler and linker, with the versions they gave; part of what every build is cached under."""
+
+    cc: str
+    cc_version: str
+    ld_version: str
+
+    @property
+    def key(self) -> str:
+        return digest("toolchain", self.cc, self.cc_version, self.ld_version)
+
+
+def toolchain(deadline: Deadline, cc: str = "gcc") -> Toolchain:
+    """The host's toolchain.
+
+    Raises:
+        InfraError: the compiler or linker is not installed.
+    """
+    first = [proc.run([program, "--version"], deadline=deadline).stdout.splitlines()[0] for program in (cc, "ld")]
+    return Toolchain(cc=cc, cc_version=first[0], ld_version=first[1])
+
+
+def make(targets: Sequence[str], *, source: Path, out: Path, arch: Arch, toolchain: Toolchain,
+         jobs: int | None = None) -> tuple[str, ...]:
+    """argv of a sandboxed `make` of `targets` (or variables) in `source` with its output in `out`."""
+    return sandbox.boxed(
+        ["make", "-C", "/build/src", "O=/build/out", f"ARCH={arch.make_arch}", f"CC={toolchain.cc}", "LOCALVERSION=",
+         f"-j{jobs or len(os.sched_getaffinity(0))}", *targets],
+        read={"/build/src": source}, write={"/build/out": out}, cwd="/build/out", env=_FIXED)

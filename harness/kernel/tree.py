@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Source + patches to trees: base, patched, and each step between.
+
+A patch touches a few dozen of 80,000 files. So `git am` runs, in the sandbox, in a small repository that holds only
+those files, and the result is laid over a tree of hard links to the clean source: seconds become a fraction of one,
+and git itself still judges whether a patch applies. Files in a tree are shared with the source; nobody writes there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness import proc, sandbox
+from harness.deadline import Deadline
+from harness.errors import KernelError
+from harness.kernel import series
+from harness.kernel.series import Patch
+from harness.kernel.source import Progress, Source, fetch
+from harness.store import Store, digest
+
+_GIT_ENV = {
+    "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_TERMINAL_PROMPT": "0",
+    "GIT_AUTHOR_NAME": "harness", "GIT_AUTHOR_EMAIL": "harness@localhost",
+    "GIT_COMMITTER_NAME": "harness", "GIT_COMMITTER_EMAIL": "harness@localhost",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """A source with patches applied in order.
+
+    Attributes:
+        name: what reports call it: `base`, `patched`.
+        source: what it starts from.
+        patches: applied with `git am`, one after the other.
+    """
+
+    name: str
+    source: Source
+    patches: tuple[Patch, ...] = field(default=())
+
+    @property
+    def key(self) -> str:
+        """What it is cached under: the source's content and the patches' text."""
+        return digest("tree", self.source.sha256, [patch.sha256 for patch in self.patches])
+
+
+def prepare(tree: Tree, store: Store, *, deadline: Deadline, progress: Progress = lambda _: None) -> Path:
+    """The folder with the tree, made where the cache lacks it; never to be written to.
+
+    Raises:
+        KernelError: a patch does not apply; says which, at which file and hunk, in git's words.
+    """
+    clean = fetch(tree.source, store, deadline=deadline, progress=progress)
+    if not tree.patches:
+        return clean
+
+    def make(stage: Path) -> None:
+        progress(f"applying {len(tree.patches)} patches: {tree.name}")
+        with store.staging() as work:
+            written, removed = _apply(tree.patches, clean, work / "repo", deadline)
+            proc.run(["cp", "-al", f"{clean}/.", str(stage)], deadline=deadline)
+            for name in removed:
+                (stage / name).unlink()
+            for name in written:
+                target = stage / name
+                target.unlink(missing_ok=True)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (work / "repo" / name).rename(target)
+
+    return store.get("tree", tree.key, make, deadline=deadline, content=False, waiting=progress)
+
+
+def difference(old: Tree, new: Tree, store: Store, deadline: Deadline) -> frozenset[str]:
+    """Paths whose content differs between two trees of one source (only touched files can)."""
+    touched = {name for tree in (old, new) for patch in tree.patches for name in patch.touches}
+    first, second = (prepare(tree, store, deadline=deadline) for tree in (old, new))
+    return frozenset(name for name in touched if _content(first / name) != _content(second / name))
+
+
+def _content(path: Path) -> tuple[int, bytes] | None:
+    try:
+        return path.stat().st_mode & 0o111, path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _apply(patches: Sequence[Patch], clean: Path, repo: Path, deadline: Deadline) -> tuple[list[str], list[str]]:
+    """`git am` the patches on the files they touch; which files there are afterwards, and which are gone."""
+    touched = sorted({name for patch in patches for name in patch.touches})
+    repo.mkdir()
+    before = [name for name in touched if _copy_in(clean, repo, name)]
+    _git(repo, ["init", "-q", "--template=", "-b", "main"], deadline)
+    _git(repo, ["add", "-A", "-f", "."], deadline)
+    _git(repo, ["commit", "-q", "--allow-empty", "-m", "source"], deadline)
+    for number, patch in enumerate(patches, 1):
+        try:
+            _git(repo, ["am", "-q", "--keep-non-patch", "--no-gpg-sign"], deadline, mail=patch.text)
+        except proc.CommandFailed as failed:
+            raise _does_not_apply(patch, number, len(patches), failed) from failed
+    after = set(_git(repo, ["ls-files", "-z"], deadline).split("\0")) - {""}
+    for name in after:
+        if not stat.S_ISREG((repo / name).lstat().st_mode):
+            raise KernelError("a patch made something else than a file", where=name)
+    return sorted(after), [name for name in before if name not in after]
+
+
+def _copy_in(clean: Path, repo: Path, name: str) -> bool:
+    """Copy a touched file into the small repository; False where the source does not have it.
+
+    Raises:
+        KernelError: the path goes through a symbolic link of the tree.
+    """
+    path = clean
+    for part in Path(name).parts:
+        path = path / part
+        if path.is_symlink():
+            raise KernelError("the series changes a file through a symbolic link, which is refused", where=name)
+    if not path.is_file():
+        return False
+    target = repo / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(path.read_bytes())
+    target.chmod(0o755 if os.access(path, os.X_OK) else 0o644)
+    return True
+
+
+def _git(repo: Path, arguments: Sequence[str], deadline: Deadline, *, mail: bytes | None = None) -> str:
+    argv = sandbox.boxed(["git", *arguments], read={}, write={"/repo": repo}, cwd="/repo", env=_GIT_ENV)
+    return proc.run(argv, deadline=deadline, stdin=mail).stdout
+
+
+def _does_not_apply(patch: Patch, number: int, total: int, failed: proc.CommandFailed) -> KernelError:
+    said = [line for line in f"{failed.completed.stdout}\n{failed.completed.stderr}".splitlines()
+            if line.startswith(("error:", "fatal:"))]
+    match = next(filter(None, (re.match(r"error: patch failed: (.+):(\d+)$", line) for line in said)), None)
+    where = f"{patch.path}"
+    if match:
+        hunk = series.hunk_at(patch, match[1], int(match[2]))
+        where += f": {match[1]}, hunk {hunk}" if hunk else f": {match[1]}:{match[2]}"
+    return KernelError(f"patch {number} of {total} does not apply: {patch.subject}", where=where, detail=tuple(said),
+                       hint="rebase it onto the source and patches before it")
