@@ -68,5 +68,5 @@ class InfraError(HarnessError):
     exit_code = ExitCode.LAB
 
 
-class DeadlineExpired(HarnessError):
+class DeadlineExpired(HarnessError):  # noqa: N818 - it says what happened
     """A wait ran out of its time budget. Whoever knows whose fault that is raises one of the others from it."""

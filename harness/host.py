@@ -11,6 +11,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,4 +53,4 @@ def package_of(program: str) -> str | None:
 
 
 def _present(probe: str) -> bool:
-    return os.path.exists(probe) if probe.startswith("/") else shutil.which(probe, path=search_path()) is not None
+    return Path(probe).exists() if probe.startswith("/") else shutil.which(probe, path=search_path()) is not None

@@ -31,7 +31,7 @@ TAIL_LINES = 30
 _KEPT = ("PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
 
 
-class CommandFailed(HarnessError):
+class CommandFailed(HarnessError):  # noqa: N818 - it says what happened
     """A command ended with another exit code than 0; `completed` holds it."""
 
     def __init__(self, completed: Completed) -> None:

@@ -7,11 +7,11 @@ network, no home, no other processes, a clean environment. All that runs in it e
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/alternatives", "/etc/ld.so.cache")
+_SCRATCH = "/tmp"  # noqa: S108 - a tmpfs inside the box, not the host's
 
 
 def boxed(argv: Sequence[str], *, read: Mapping[str, Path], write: Mapping[str, Path], cwd: str,
@@ -25,16 +25,16 @@ def boxed(argv: Sequence[str], *, read: Mapping[str, Path], write: Mapping[str, 
         cwd: the working folder, a path inside.
         env: variables on top of PATH, HOME and the locale.
     """
-    variables = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/tmp", "LC_ALL": "C.UTF-8", **(env or {})}
+    variables = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": _SCRATCH, "LC_ALL": "C.UTF-8", **(env or {})}
     box: list[str] = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
     for name, value in variables.items():
         box += ["--setenv", name, value]
-    for path in _PROGRAMS:
-        if os.path.islink(path):
-            box += ["--symlink", os.readlink(path), path]
-        elif os.path.exists(path):
-            box += ["--ro-bind", path, path]
-    box += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+    for path in map(Path, _PROGRAMS):
+        if path.is_symlink():
+            box += ["--symlink", str(path.readlink()), str(path)]
+        elif path.exists():
+            box += ["--ro-bind", str(path), str(path)]
+    box += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", _SCRATCH]
     for inside, outside in read.items():
         box += ["--ro-bind", str(outside), inside]
     for inside, outside in write.items():

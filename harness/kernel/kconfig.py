@@ -78,8 +78,8 @@ def read_fragments(paths: Sequence[Path]) -> tuple[Asked, ...]:
                 continue
             earlier = found.setdefault(asked.symbol, asked)
             if earlier.value != asked.value:
-                raise UsageError(f"CONFIG_{asked.symbol}={asked.value} contradicts ={earlier.value}"
-                                 f" of {earlier.where}", where=asked.where, hint="a variant is composed of fragments that agree")
+                raise UsageError(f"CONFIG_{asked.symbol}={asked.value} contradicts ={earlier.value} of {earlier.where}",
+                                 where=asked.where, hint="a variant is composed of fragments that agree")
     return tuple(found.values())
 
 

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Finds the words for a difference: which function or datum holds it, where, and what stands on each side.
+
+Pure. Called only for what is known to be a change. Each function returns at least one `Change` when it is given a
+difference, so nothing found here can turn a change into noise.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from harness.compare.naming import Names, Unit, stem, target_name
+from harness.compare.values import Change, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from harness.compare.elf import Section
+    from harness.compare.model import SymbolFact, Target
+
+_SHOWN_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """One side of a section that differs: its data (explained bytes blanked) and its resolved relocations."""
+
+    names: Names
+    section: Section
+    data: bytes
+    relocs: Sequence[Target]
+
+
+def section_changes(key: str, base: Content, patched: Content) -> list[Change]:
+    """What differs in one section, one change for each symbol that holds a difference; at least one.
+
+    Symbols are paired by name (numbers of static locals cut out) and compared relative to their start, so that a
+    function is not reported for having moved. A difference outside of all symbols is reported for the section.
+    """
+    section = printable(key)
+    pairs = _paired(_units(base), _units(patched))
+    found = [change for a, b in pairs for change in _unit_change(section, base, a, patched, b)]
+    in_place = all(a[:2] == b[:2] for a, b in pairs)
+    if len(base.data) == len(patched.data) and (in_place or not found):
+        found += _uncovered(section, base, patched, covered=[a for a, _ in pairs] if found else [])
+    return found or [_whole(section, base, patched)]
+
+
+def _units(side: Content) -> list[Unit]:
+    """The stretches of this section that symbols with a size cover."""
+    return [u for u in side.names.units.get(side.section.number, ()) if u.start < u.end <= len(side.data)]
+
+
+def _paired(base: list[Unit], patched: list[Unit]) -> list[tuple[Unit, Unit]]:
+    """Units of the same name, in the order of the base; the n-th of a name with the n-th."""
+    pool: dict[str, list[Unit]] = {}
+    for unit in patched:
+        pool.setdefault(stem(unit.name), []).append(unit)
+    return [(unit, partners.pop(0)) for unit in base if (partners := pool.get(stem(unit.name)))]
+
+
+def _unit_change(section: str, base: Content, a: Unit, patched: Content, b: Unit) -> Iterator[Change]:
+    """The first difference within one symbol's bytes and relocations, if there is one."""
+    name = printable(a.name)
+    data_a, data_b = base.data[a.start:a.end], patched.data[b.start:b.end]
+    if len(data_a) != len(data_b):
+        yield Change(kind="size", section=section, symbol=name, offset=0,
+                     base=f"{len(data_a)} bytes", patched=f"{len(data_b)} bytes")
+        return
+    slices = _slice(base, a), _slice(patched, b)
+    if data_a == data_b and len(slices[0]) == len(slices[1]) and all(
+            x.offset - a.start == y.offset - b.start and _identity(base, x) == _identity(patched, y)
+            for x, y in zip(*slices, strict=True)):
+        return
+    named = tuple({r.offset - unit.start: r for r in own} for own, unit in zip(slices, (a, b), strict=True))
+    yield _first(section, name, (base, patched), (data_a, data_b), (named[0], named[1]))
+
+
+def _slice(side: Content, unit: Unit) -> Sequence[Target]:
+    """The relocations within a unit."""
+    first = bisect_left(side.relocs, unit.start, key=_OFFSET)
+    return side.relocs[first:bisect_left(side.relocs, unit.end, lo=first, key=_OFFSET)]
+
+
+def _identity(side: Content, reloc: Target | None) -> tuple[object, ...] | None:
+    """Equal for two relocations when a person would call their targets the same."""
+    if reloc is None:
+        return None
+    if reloc.key[0] == "@":
+        return reloc[1:]
+    return reloc.type, target_name(side.names, reloc)
+
+
+_Named = dict[int, "Target"]
+"""Relocations by their offset in a stretch."""
+
+_OFFSET = attrgetter("offset")
+
+
+def _first(section: str, symbol: str | None, sides: tuple[Content, Content], data: tuple[bytes, bytes],
+           relocs: tuple[_Named, _Named]) -> Change:
+    """The first differing byte or relocation of two stretches of equal length, whichever comes first."""
+    at_byte = _first_difference(*data)
+    at_reloc = _first_reference(sides, relocs)
+    if at_reloc is not None and (at_byte is None or at_reloc <= at_byte):
+        found = [named.get(at_reloc) for named in relocs]
+        said = [None if r is None else target_name(side.names, r) for r, side in zip(found, sides, strict=True)]
+        if said[0] == said[1]:
+            said = [f"{text} (type {r.type})" if r else None for text, r in zip(said, found, strict=True)]
+        return Change(kind="relocation", section=section, symbol=symbol, offset=at_reloc,
+                      base=said[0], patched=said[1])
+    at = at_byte or 0
+    return Change(kind="bytes", section=section, symbol=symbol, offset=at,
+                  base=data[0][at:at + _SHOWN_BYTES].hex(" "), patched=data[1][at:at + _SHOWN_BYTES].hex(" "))
+
+
+def _first_reference(sides: tuple[Content, Content], relocs: tuple[_Named, _Named]) -> int | None:
+    """Offset of the first relocation that differs or stands on one side only."""
+    return next((o for o in sorted(relocs[0].keys() | relocs[1].keys())
+                 if _identity(sides[0], relocs[0].get(o)) != _identity(sides[1], relocs[1].get(o))), None)
+
+
+def _first_difference(a: bytes, b: bytes) -> int | None:
+    """Offset of the first byte that differs; the shorter length when one is a prefix of the other."""
+    if a == b:
+        return None
+    low, high = 0, min(len(a), len(b))
+    if a[:high] == b[:high]:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle)
+    return low
+
+
+def _uncovered(section: str, base: Content, patched: Content, *, covered: list[Unit]) -> list[Change]:
+    """The first difference of two equally long sections outside of the symbols in `covered`."""
+    data = bytearray(base.data), bytearray(patched.data)
+    for unit in covered:
+        for copy in data:
+            copy[unit.start:unit.end] = bytes(unit.end - unit.start)
+    relocs = _outside(base, covered), _outside(patched, covered)
+    if data[0] == data[1] and _first_reference((base, patched), relocs) is None:
+        return []
+    return [_first(section, None, (base, patched), (bytes(data[0]), bytes(data[1])), relocs)]
+
+
+def _outside(side: Content, covered: list[Unit]) -> _Named:
+    """The relocations outside of the units in `covered`, which are sorted."""
+    ends = [unit.end for unit in covered]
+    found: dict[int, Target] = {}
+    for r in side.relocs:
+        index = bisect_right(ends, r.offset)
+        if index == len(covered) or r.offset < covered[index].start:
+            found[r.offset] = r
+    return found
+
+
+def _whole(section: str, base: Content, patched: Content) -> Change:
+    """The change for a section of which nothing more precise could be said."""
+    if len(base.data) != len(patched.data):
+        return Change(kind="size", section=section,
+                      base=f"{len(base.data)} bytes", patched=f"{len(patched.data)} bytes")
+    first = next((i for i, (x, y) in enumerate(zip(base.relocs, patched.relocs, strict=False)) if x != y),
+                 min(len(base.relocs), len(patched.relocs)))
+    sides = [side.relocs[first] if first < len(side.relocs) else None for side in (base, patched)]
+    said = [None if r is None else f"{printable(str(r.key[-1]))}{r.addend:+#x}" for r in sides]
+    offset = next((r.offset for r in sides if r is not None), None)
+    return Change(kind="moved", section=section, offset=offset, base=said[0], patched=said[1])
+
+
+_BIND: Mapping[int, str] = {0: "local", 1: "global", 2: "weak", 10: "unique"}
+_TYPE: Mapping[int, str] = {0: "notype", 1: "object", 2: "func", 3: "section", 4: "file", 5: "common", 6: "tls",
+                            10: "ifunc"}
+_VISIBILITY: Mapping[int, str] = {0: "default", 1: "internal", 2: "hidden", 3: "protected"}
+
+
+def symbol_changes(base: Sequence[SymbolFact], patched: Sequence[SymbolFact]) -> list[Change]:
+    """Symbols that have no equal on the other side, one change a name.
+
+    Symbols that only moved within their section (because something before them changed its size) become one change
+    a section.
+    """
+    pool: dict[str, list[SymbolFact]] = {}
+    for fact in patched:
+        pool.setdefault(fact.name, []).append(fact)
+    moved: dict[str, list[str]] = {}
+    changes = []
+    for fact in base:
+        partners = pool.get(fact.name)
+        other = partners.pop(0) if partners else None
+        if other and other == fact._replace(value=other.value):
+            moved.setdefault(fact.where, []).append(fact.name)
+        else:
+            changes.append(_symbol_change(fact, other))
+    changes += [_symbol_change(None, fact) for facts in pool.values() for fact in facts]
+    for where, names in moved.items():
+        changes.append(Change(kind="moved", section=printable(where),
+                              symbol=printable(names[0]) if len(names) == 1 else None,
+                              base=f"{len(names)} symbol{'s' * (len(names) > 1)}", patched="at another offset"))
+    return changes
+
+
+def _symbol_change(base: SymbolFact | None, patched: SymbolFact | None) -> Change:
+    fact = base or patched
+    assert fact is not None
+    return Change(kind="symbol", section=printable(fact.where), symbol=printable(fact.name),
+                  base=_fact(base, patched), patched=_fact(patched, base))
+
+
+def _fact(fact: SymbolFact | None, other: SymbolFact | None) -> str | None:
+    """A symbol's properties in words: all of them if it stands alone, those that differ if there is another."""
+    if fact is None:
+        return None
+    words = {
+        "bind": _BIND.get(fact.bind, f"binding {fact.bind}"), "type": _TYPE.get(fact.type, f"type {fact.type}"),
+        "other": _VISIBILITY.get(fact.other, f"st_other {fact.other:#x}"),
+        "where": f"in {printable(fact.where)}", "value": f"at {fact.value:#x}", "size": f"{fact.size} bytes",
+    }
+    return " ".join(text for name, text in words.items()
+                    if other is None or getattr(fact, name) != getattr(other, name))

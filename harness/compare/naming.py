@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Names places in an object as a person would: by the symbol that covers them.
+
+Pure. For messages and for pairing; no verdict rests on it.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
+
+from harness.compare import noise
+from harness.compare.elf import SHF_MERGE, SHF_STRINGS, STB_LOCAL, STT_FILE, STT_SECTION, Section
+from harness.compare.values import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness.compare.model import Model, Target
+
+_SHOWN_TEXT = 60
+_DIGIT = re.compile(r"\d")
+
+
+class Unit(NamedTuple):
+    """A stretch of a section that one symbol covers."""
+
+    start: int
+    end: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """An object with its symbols sorted by place, made once for all its sections.
+
+    Attributes:
+        model: the object.
+        units: section index to the stretches its symbols cover, in order, without those inside another.
+        starts: the same, start offsets only, for bisection.
+    """
+
+    model: Model
+    units: Mapping[int, Sequence[Unit]]
+    starts: Mapping[int, Sequence[int]]
+
+
+def names(model: Model) -> Names:
+    """Sort the symbols of an object by place; aliases give one unit, named by the global one."""
+    units: dict[int, list[Unit]] = {}
+    usable = [s for s in model.symbols if s.section and s.type not in (STT_SECTION, STT_FILE)]
+    for s in sorted(usable, key=lambda s: (s.value, -s.size, s.bind == STB_LOCAL, s.name)):
+        own = units.setdefault(s.section, [])
+        if not own or s.value >= own[-1].end > own[-1].start or s.value > own[-1].start == own[-1].end:
+            own.append(Unit(s.value, s.value + s.size, s.name))
+    return Names(model=model, units=units, starts={index: [u.start for u in own] for index, own in units.items()})
+
+
+def sibling_names(other: Names, model: Model) -> Names:
+    """The names of `model`, taken from `other` where both objects share one symbol table."""
+    return replace(other, model=model) if other.model.symbols is model.symbols else names(model)
+
+
+def stem(name: str) -> str:
+    """A symbol's name without the numbers that noise rules know."""
+    if not _DIGIT.search(name):
+        return name
+    for rule in noise.NAME_RULES:
+        match = rule.pattern.fullmatch(name)
+        if match:
+            return match.group(1)
+    return name
+
+
+def target_name(names: Names, reloc: Target) -> str:
+    """A relocation's target as a person would name it: symbol and offset, a string, or section and offset."""
+    model = names.model
+    addend = reloc.addend + model.machine.pc_bias.get(reloc.type, 0)
+    key = reloc.key
+    if key[0] == "@":
+        return printable(str(key[1])) + _plus(addend)
+    section = model.sections.get(str(key[0]))
+    if section is None:
+        return " ".join(printable(str(part)) for part in key) + _plus(addend)
+    value = addend + (int(key[1]) if len(key) > 1 else 0)
+    if section.flags & SHF_MERGE and section.flags & SHF_STRINGS:
+        return _string(model.elf.data, section, value)
+    index = bisect_right(names.starts.get(section.number, ()), value) - 1
+    if index >= 0:
+        unit = names.units[section.number][index]
+        if value < max(unit.end, unit.start + 1):
+            return printable(stem(unit.name)) + _plus(value - unit.start)
+    return printable(str(key[0])) + _plus(value)
+
+
+def _string(data: bytes, section: Section, value: int) -> str:
+    """The string at `value` of a string section, so that a string that moved is not taken for another."""
+    start = section.offset + value
+    end = data.find(b"\0", start, section.offset + section.size) if 0 <= value < section.size else -1
+    if end < 0:
+        return f"string+{value:#x}"
+    text = data[start:end].decode("latin-1")
+    if len(text) <= _SHOWN_TEXT:
+        return f'"{printable(text)}"'
+    # the checksum keeps two long strings apart that begin alike
+    return f'"{printable(text[:_SHOWN_TEXT])}..." (crc {crc32(text.encode()):08x})'
+
+
+def _plus(offset: int) -> str:
+    return f"{offset:+#x}" if offset else ""

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Compares the object code of two kernel builds.
+
+    comparison = compare(Path("base-build"), Path("patched-build"))
+    comparison.identical_code          # nothing changed, or named rules explain all of it
+    print("\n".join(summary(comparison)))
+
+Bytes first; only what differs is parsed and compared by section, relocation and symbol (`pair`), and only what then
+differs is attributed to symbols (`attribute`). A difference is never called noise unless a named rule explains it
+(`noise`). Which files count as objects is decided in `walk`.
+"""
+
+from __future__ import annotations
+
+import stat
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from harness.compare import elf, noise, pair, walk
+from harness.compare.archive import members
+from harness.compare.values import Change, Comparison, ObjectDelta, RuleUse, printable
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+Sites = dict[str, int]
+
+
+def compare(base: Path, patched: Path, *, strict: bool = False) -> Comparison:
+    """Compare two kernel build folders (O= outputs), or two object files.
+
+    Args:
+        base, patched: both folders or both files.
+        strict: allow no rule: whatever differs in a byte is a change.
+
+    Raises:
+        UsageError: a path does not exist, a folder beside a file, or a folder that holds no object at all.
+        InfraError: a file that cannot be read, or is no ELF object though its bytes differ.
+    """
+    start = time.perf_counter()
+    kinds = [_is_folder(path) for path in (base, patched)]
+    if kinds[0] != kinds[1]:
+        raise UsageError("cannot compare a folder with a file", where=f"{base}, {patched}",
+                         hint="name two build folders or two object files")
+    found = _folders(base, patched, strict=strict) if kinds[0] else _files(base, patched, strict=strict)
+    objects, archives, excluded = found
+    return _comparison(base, patched, strict, objects, archives, excluded, time.perf_counter() - start)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise UsageError(f"cannot compare: {error.strerror}", where=str(path),
+                         hint="name a kernel build folder or an object file") from error
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        raise UsageError("neither a folder nor a regular file", where=str(path))
+    return stat.S_ISDIR(mode)
+
+
+Found = tuple[list[tuple[ObjectDelta, Sites]], list[ObjectDelta], tuple[tuple[str, int], ...]]
+
+
+def _files(base: Path, patched: Path, *, strict: bool) -> Found:
+    return [_object(base.name, base, patched, strict=strict)], [], ()
+
+
+def _folders(base: Path, patched: Path, *, strict: bool) -> Found:
+    a, b = walk.find(base), walk.find(patched)
+    for side, root in ((a, base), (b, patched)):
+        if not side.objects:
+            raise UsageError("no kernel object in this folder", where=str(root),
+                             hint="name the O= folder of a finished build; an empty comparison proves nothing")
+    objects = [
+        _object(path, base / path, patched / path, strict=strict)
+        if path in a.objects and path in b.objects else (_one_sided(path, in_base=path in a.objects), {})
+        for path in sorted(a.objects | b.objects)
+    ]
+    archives = [
+        _archive(path, base / path, patched / path) if path in a.archives and path in b.archives
+        else _one_sided(path, in_base=path in a.archives)
+        for path in sorted(a.archives | b.archives)
+    ]
+    excluded = Counter(({**a.excluded, **b.excluded}).values())
+    return objects, archives, tuple(sorted(excluded.items()))
+
+
+def _one_sided(path: str, *, in_base: bool) -> ObjectDelta:
+    change = Change(kind="file", section="", base="present" if in_base else None,
+                    patched=None if in_base else "present")
+    return ObjectDelta(path=path, status="only-base" if in_base else "only-patched", changes=(change,))
+
+
+def _object(path: str, base: Path, patched: Path, *, strict: bool) -> tuple[ObjectDelta, Sites]:
+    """One object that both sides have."""
+    a, b = elf.read_bytes(base), elf.read_bytes(patched)
+    if a == b:
+        return ObjectDelta(path=path, status="identical"), {}
+    result = pair.diff(path, elf.parse(a, str(base)), elf.parse(b, str(patched)), strict=strict)
+    return ObjectDelta(path=path, status="changed" if result.changes else "explained",
+                       rules=tuple(sorted(result.sites)), changes=result.changes), result.sites
+
+
+def _archive(path: str, base: Path, patched: Path) -> ObjectDelta:
+    """An archive: its list of members. What they hold is compared as the objects they are."""
+    a, b = elf.read_bytes(base), elf.read_bytes(patched)
+    names = (members(a, str(base)), members(b, str(patched))) if a != b else ((), ())
+    if names[0] == names[1]:
+        return ObjectDelta(path=path, status="identical")
+    at = next((i for i, (x, y) in enumerate(zip(*names, strict=False)) if x != y), min(map(len, names)))
+    said = [printable(side[at]) if at < len(side) else None for side in names]
+    change = Change(kind="archive", section="", offset=at, base=said[0], patched=said[1])
+    return ObjectDelta(path=path, status="changed", changes=(change,))
+
+
+def _comparison(base: Path, patched: Path, strict: bool, objects: list[tuple[ObjectDelta, Sites]],
+                archives: list[ObjectDelta], excluded: tuple[tuple[str, int], ...], seconds: float) -> Comparison:
+    count = Counter(delta.status for delta, _sites in objects)
+    changed_archives = [delta for delta in archives if delta.status != "identical"]
+    deltas = sorted([*(delta for delta, _sites in objects), *changed_archives], key=lambda delta: delta.path)
+    return Comparison(
+        base=str(base), patched=str(patched), strict=strict, objects=len(objects), identical=count["identical"],
+        explained=count["explained"], changed=count["changed"], only_base=count["only-base"],
+        only_patched=count["only-patched"], archives=len(archives), archives_changed=len(changed_archives),
+        deltas=tuple(deltas), rules=_uses(sites for _delta, sites in objects), excluded=excluded, seconds=seconds)
+
+
+def _uses(found: Iterable[Mapping[str, int]]) -> tuple[RuleUse, ...]:
+    objects: Counter[str] = Counter()
+    sites: Counter[str] = Counter()
+    for one in found:
+        objects.update(one.keys())
+        sites.update(one)
+    return tuple(RuleUse(rule=rule.name, objects=objects[rule.name], sites=sites[rule.name])
+                 for rule in noise.RULES if objects[rule.name])
+
+
+def summary(comparison: Comparison, limit: int = 20) -> list[str]:
+    """The result in lines for a terminal: counts, rules, then one line for each changed symbol.
+
+    Args:
+        limit: most lines of changes; a last line says how many more there are.
+    """
+    c = comparison
+    counts = (c.identical, "identical"), (c.explained, "explained"), (c.changed, "changed"), \
+             (c.only_base, "only in base"), (c.only_patched, "only in patched")
+    lines = [f"{c.objects} objects: " + ", ".join(f"{count} {what}" for count, what in counts)]
+    if c.archives_changed:
+        lines.append(f"{c.archives_changed} of {c.archives} archives list other members")
+    lines += [f"  explained by {use.rule}: {use.sites} in {use.objects} objects" for use in c.rules]
+    found = [f"{printable(delta.path)}: {describe(change)}" for delta in c.differing for change in delta.changes]
+    lines += found[:limit]
+    if len(found) > limit:
+        lines.append(f"... and {len(found) - limit} more")
+    return lines
+
+
+_PHRASES: Mapping[str, str] = {
+    "bytes": "bytes differ at +{offset}: {sides}",
+    "relocation": "reference at +{offset}: {sides}",
+    "size": "size {sides}",
+    "moved": "{sides}",
+    "symbol": "symbol {sides}",
+    "archive": "link order, member {offset}: {sides}",
+}
+
+
+def describe(change: Change) -> str:
+    """One change in one line, without the object's path; `none` stands for what a side does not have."""
+    place = f"{change.symbol} ({change.section})" if change.symbol else change.section
+    offset = "?" if change.offset is None else f"{change.offset:#x}"
+    sides = f"{change.base or 'none'} -> {change.patched or 'none'}"
+    text = _PHRASES.get(change.kind, "{sides}").format(offset=offset, sides=sides)
+    return f"{place}: {text}" if place else text

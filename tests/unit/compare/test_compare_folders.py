@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Whole build folders: which files count, what is missing, what the result says."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from compare_kit import Compile, compile_into
+
+from harness.compare.objdiff import compare, summary
+from harness.compare.values import Comparison
+from harness.deadline import Deadline
+from harness.errors import InfraError, UsageError
+from harness.proc import run
+
+SKBUFF = "int skb_clone(int x) {{ return x + {}; }}"
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Path:
+    """A small build folder: two kernel objects, a thin archive that lists them, and files that do not count."""
+    root = tmp_path / "base"
+    compile_into(root / "net/core", SKBUFF.format(1), name="skbuff")
+    compile_into(root / "net/core", "int dev_open(void) { return 1; }", name="dev")
+    run(["ar", "cDPrST", "net/core/built-in.a", "net/core/dev.o", "net/core/skbuff.o"], cwd=root,
+        deadline=Deadline.after(60))
+    host = ("scripts/mod/modpost.o", "tools/objtool/check.o", "arch/x86/tools/relocs.o", "vmlinux.o", "net/m.mod.o",
+            ".tmp_vmlinux.kallsyms1.o", "arch/x86/boot/compressed/piggy.o")
+    for path in host:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("this is no object, and must not be read")
+    return root
+
+
+@pytest.fixture
+def patched(build: Path) -> Path:
+    return Path(shutil.copytree(build, build.parent / "patched"))
+
+
+def test_a_build_is_identical_to_itself(build: Path, patched: Path) -> None:
+    for other in (build, patched):
+        result = compare(build, other)
+        assert (result.objects, result.identical, result.archives, result.identical_code) == (2, 2, 1, True)
+        assert result.rules == ()
+        assert dict(result.excluded) == {"host program": 3, "link temporary": 1, "linked kernel": 2,
+                                         "modpost output": 1}
+
+
+def test_files_that_do_not_count_may_differ(build: Path, patched: Path) -> None:
+    (patched / "scripts/mod/modpost.o").write_text("another")
+    (patched / "vmlinux.o").unlink()
+    assert compare(build, patched).identical_code
+
+
+def test_a_changed_function_is_one_line(build: Path, patched: Path) -> None:
+    compile_into(patched / "net/core", SKBUFF.format(2), name="skbuff")
+    result = compare(build, patched)
+    assert (result.changed, result.identical, result.identical_code) == (1, 1, False)
+    assert summary(result) == [
+        "2 objects: 1 identical, 0 explained, 1 changed, 0 only in base, 0 only in patched",
+        "net/core/skbuff.o: skb_clone (.text): bytes differ at +0x2: 01 c3 -> 02 c3",
+    ]
+
+
+def test_objects_on_one_side_are_changes(build: Path, patched: Path) -> None:
+    (patched / "net/core/dev.o").rename(patched / "net/core/new.o")
+    result = compare(build, patched)
+    assert [(d.path, d.status) for d in result.differing] == [
+        ("net/core/dev.o", "only-base"), ("net/core/new.o", "only-patched")]
+    assert (result.objects, result.only_base, result.only_patched, result.identical_code) == (3, 1, 1, False)
+    reverse = compare(patched, build)
+    assert (reverse.only_base, reverse.only_patched, reverse.identical_code) == (1, 1, False)
+
+
+def test_the_link_order_is_compared(build: Path, patched: Path) -> None:
+    (patched / "net/core/built-in.a").unlink()
+    run(["ar", "cDPrST", "net/core/built-in.a", "net/core/skbuff.o", "net/core/dev.o"], cwd=patched,
+        deadline=Deadline.after(60))
+    result = compare(build, patched)
+    assert (result.changed, result.archives_changed, result.identical_code) == (0, 1, False)
+    assert "link order, member 0x0" in summary(result)[-1]
+
+
+def test_no_object_is_wrong_usage_and_never_identical(build: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    (empty / "scripts").mkdir(parents=True)
+    shutil.copy(build / "net/core/dev.o", empty / "scripts/only_host.o")
+    for pair in ((empty, empty), (build, empty), (empty, build)):
+        with pytest.raises(UsageError, match="no kernel object"):
+            compare(*pair)
+
+
+def test_wrong_paths_are_wrong_usage(build: Path, tmp_path: Path) -> None:
+    for pair in ((build, tmp_path / "no"), (tmp_path / "no", build), (build, build / "net/core/dev.o"),
+                 (Path(os.devnull), Path(os.devnull))):
+        with pytest.raises(UsageError):
+            compare(*pair)
+
+
+def test_a_symbolic_link_is_not_followed(build: Path, patched: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (patched / "net/core/dev.o").rename(outside / "dev.o")
+    (patched / "net/core/dev.o").symlink_to(outside / "dev.o")
+    (patched / "source").symlink_to(outside)
+    (patched / "loop").symlink_to(patched)
+    result = compare(build, patched)
+    assert [(d.path, d.status) for d in result.differing] == [("net/core/dev.o", "only-base")]
+    assert dict(result.excluded)["symbolic link"] == 1
+
+
+def test_what_is_no_file_is_an_error(build: Path, patched: Path) -> None:
+    os.mkfifo(patched / "net/core/pipe.o")
+    with pytest.raises(InfraError, match=r"pipe\.o"):
+        compare(build, patched)
+
+
+def test_what_cannot_be_read_is_an_error(build: Path, patched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # root may read every file, so the refusal is played
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(InfraError, match=r"dev\.o: cannot read: Permission denied"):
+        compare(build, patched)
+
+
+@pytest.mark.parametrize("content", [b"", b"BC\xc0\xde bitcode", b"\x7fELF\x02\x01\x01"])
+def test_a_broken_object_is_an_error_that_names_it(build: Path, patched: Path, content: bytes) -> None:
+    (patched / "net/core/dev.o").write_bytes(content)
+    with pytest.raises(InfraError, match=r"patched/net/core/dev\.o"):
+        compare(build, patched)
+
+
+@pytest.mark.parametrize("content", [b"", b"!<thin>\nhello", b"!<thin>\n" + b"/5".ljust(48) + b"0".ljust(10) + b"`\n"])
+def test_a_broken_archive_is_an_error_that_names_it(build: Path, patched: Path, content: bytes) -> None:
+    (patched / "net/core/built-in.a").write_bytes(content)
+    with pytest.raises(InfraError, match=r"built-in\.a"):
+        compare(build, patched)
+
+
+def test_full_archives_and_long_names_are_read(build: Path, patched: Path) -> None:
+    for root, order in ((build, ("a" * 40, "b")), (patched, ("b", "a" * 40))):
+        for name in order:
+            shutil.copy(build / "net/core/dev.o", root / f"{name}.o")
+        run(["ar", "rcs", "lib.a", *(f"{name}.o" for name in order)], cwd=root, deadline=Deadline.after(60))
+    (delta,) = compare(build, patched).differing
+    assert (delta.path, delta.changes[0].base, delta.changes[0].patched) == ("lib.a", "a" * 40 + ".o", "b.o")
+
+
+def test_the_result_is_stable_and_goes_into_json(build: Path, patched: Path) -> None:
+    compile_into(patched / "net/core", SKBUFF.format(2), name="skbuff")
+    (patched / "net/core/extra\033[1m.o").write_bytes((build / "net/core/dev.o").read_bytes())
+    first, second = compare(build, patched), compare(build, patched)
+    assert first == second
+    text = json.dumps(first.to_json())
+    value = json.loads(text)
+    assert (value["schema"], value["objects"], value["identical_code"]) == ("harness.objdiff/1", 3, False)
+    assert [d["path"] for d in value["deltas"]] == ["net/core/extra\\x1b[1m.o", "net/core/skbuff.o"]
+    assert value["identical_objects"] == ["net/core/dev.o"]
+    assert value["deltas"][1]["changes"][0]["symbol"] == "skb_clone"
+    assert all(line.isprintable() for line in summary(first))
+
+
+def test_a_long_summary_is_cut_and_says_so(cc: Compile) -> None:
+    source = "".join(f"int f{i}(int x) {{{{ return x * 3 + {{}} + {i}; }}}}\n" for i in range(30))
+    result = compare(cc(source.replace("{}", "1").replace("{{", "{").replace("}}", "}")),
+                     cc(source.replace("{}", "9").replace("{{", "{").replace("}}", "}")))
+    lines = summary(result, limit=5)
+    assert len(lines) == 7
+    assert lines[-1] == "... and 25 more"
+
+
+def test_counts_add_up(build: Path, patched: Path) -> None:
+    def total(c: Comparison) -> int:
+        return c.identical + c.explained + c.changed + c.only_base + c.only_patched
+
+    compile_into(patched / "net/core", SKBUFF.format(1), "-g", name="skbuff")
+    (patched / "net/core/dev.o").rename(patched / "net/core/new.o")
+    result = compare(build, patched)
+    assert (total(result), result.explained) == (result.objects, 1)
+    assert [(use.rule, use.objects) for use in result.rules] == [("debug-sections", 1)]
+    assert "explained by debug-sections" in summary(result)[1]
+    strict = compare(build, patched, strict=True)
+    assert (strict.explained, strict.changed, strict.rules) == (0, 1, ())

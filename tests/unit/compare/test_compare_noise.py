@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Each rule for noise: what it explains, and next to it what it must not explain."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from compare_kit import Compile, Differ
+
+from harness.compare import noise
+from harness.compare.elf import parse
+from harness.compare.objdiff import compare
+from harness.compare.pair import diff as diff_pair
+
+BUG = """
+    .text
+f:  nop
+1:  ud2
+    .pushsection __bug_table,"aw"
+2:  .long 1b - .
+    .long {file} - .
+    .word {line}
+    .word {flags}
+    .org 2b + 12
+    .popsection
+3:  ud2
+    .pushsection __bug_table,"aw"
+4:  .long 3b - .
+    .long .Lfile - .
+    .word 77
+    .word 0
+    .org 4b + 12
+    .popsection
+    .section .rodata.str1.1,"aMS",@progbits,1
+.Lfile:  .asciz "net/core/skbuff.c"
+.Lother: .asciz "net/core/other.c"
+"""
+BUG32 = BUG.replace(" - .\n", "\n")
+BUG_QUIET = """
+f:  nop
+1:  ud2
+    .pushsection __bug_table,"aw"
+2:  .long 1b - .
+    .word {flags}
+    .org 2b + 8
+    .popsection
+"""
+BUG64 = BUG.replace(".long", ".quad").replace(" - .\n", "\n").replace("+ 12", "+ 24")
+
+
+def bug(template: str = BUG, *, file: str = ".Lfile", line: int = 10, flags: int = 1) -> str:
+    return template.format(file=file, line=line, flags=flags)
+
+
+@pytest.mark.parametrize(("template", "options"), [(BUG, ()), (BUG32, ("-m32",)), (BUG64, ())])
+def test_a_bug_table_line_is_explained_and_nothing_else_of_it(
+        differ: Differ, template: str, options: tuple[str, ...]) -> None:
+    moved = differ(bug(template), bug(template, line=13), *options, asm=True)
+    assert (moved.status, moved.rules) == ("explained", ("bug-table-line",))
+    for other in (bug(template, flags=2049), bug(template, file=".Lother"),
+                  bug(template, line=13, flags=3), bug(template, line=13, file=".Lother")):
+        delta = differ(bug(template), other, *options, asm=True)
+        assert delta.status == "changed"
+        assert "__bug_table" in {c.section for c in delta.changes}
+
+
+def test_a_bug_table_without_lines_has_none_to_explain(differ: Differ) -> None:
+    assert differ(BUG_QUIET.format(flags=1), BUG_QUIET.format(flags=2), asm=True).status == "changed"
+
+
+def test_a_bug_table_of_unknown_layout_is_not_explained(differ: Differ) -> None:
+    unrelocated = '.section __bug_table,"aw"\n.long 1, 2\n.word {}\n.word 0\n'
+    assert differ(unrelocated.format(3), unrelocated.format(4), asm=True).status == "changed"
+
+
+def test_a_line_and_a_real_change_together_are_a_change(differ: Differ) -> None:
+    delta = differ(bug(), bug(line=11).replace("f:  nop", "f:  hlt"), asm=True)
+    assert delta.status == "changed"
+    assert {c.section for c in delta.changes} == {".text"}
+    assert delta.rules == ("bug-table-line",)
+
+
+def test_one_record_more_is_a_change(differ: Differ) -> None:
+    more = '    .pushsection __bug_table,"aw"\n    .long f - .\n    .long .Lfile - .\n    .word 1, 0\n    .popsection\n'
+    assert differ(bug(), bug() + more, asm=True).status == "changed"
+
+
+ADDRESSABLE = """
+int f(void) {{ return 1; }}
+int g(void) {{ return 2; }}
+static void *__attribute__((used, section("{section}"))) {name} = (void *)&{target};
+"""
+
+
+@pytest.mark.parametrize(("rule", "name", "section"), [
+    ("addressable-line", "__addressable_f{}", ".discard.addressable"),
+    ("unique-id-number", "__UNIQUE_ID___addressable_f{}", ".discard.addressable"),
+    ("unique-id-number", "__UNIQUE_ID_name{}", ".modinfo"),
+    ("initcall-number", "__initcall__kmod_af_inet__{0}_2{0}_f6", ".initcall6.init"),
+    ("initcall-number", "__initcall__kmod_serial__{0}_2{0}_fcon", ".con_initcall.init"),
+])
+def test_a_number_in_a_name_is_explained(differ: Differ, rule: str, name: str, section: str) -> None:
+    def source(number: int, target: str = "f") -> str:
+        return ADDRESSABLE.format(section=section, name=name.format(number), target=target)
+
+    delta = differ(source(99), source(1000))
+    assert (delta.status, delta.rules) == ("explained", (rule,))
+    assert differ(source(99), source(1000, "g")).status == "changed"
+    assert differ(source(99), source(1000).replace("static", "")).status == "changed"
+    assert differ(source(99), source(1000), strict=True).status == "changed"
+
+
+@pytest.mark.parametrize(("base", "patched", "section"), [
+    ("__addressable_f1", "__addressable_g1", ".discard.addressable"),
+    ("__addressable_f1", "__addressable_f2", ".data"),
+    ("__UNIQUE_ID_a1", "__UNIQUE_ID_b1", ".modinfo"),
+    ("__initcall__kmod_a__1_2_f6", "__initcall__kmod_b__1_2_f6", ".initcall6.init"),
+    ("__initcall__kmod_a__1_2_f6", "__initcall__kmod_a__1_2_g6", ".initcall6.init"),
+    ("__initcall__kmod_a__1_2_f6", "__initcall__kmod_a__1_3_f6", ".data"),
+    ("v1", "v2", ".data"),
+])
+def test_another_name_is_a_change(differ: Differ, base: str, patched: str, section: str) -> None:
+    delta = differ(*(ADDRESSABLE.format(section=section, name=name, target="f") for name in (base, patched)))
+    assert delta.status == "changed"
+
+
+def test_two_numbered_names_at_swapped_places_with_other_contents_are_a_change(differ: Differ) -> None:
+    source = '.section .modinfo,"a"\n{}'
+    one = '.type __UNIQUE_ID_a{0},@object\n__UNIQUE_ID_a{0}: .asciz "{1}"\n.size __UNIQUE_ID_a{0},4\n'
+    base = source.format(one.format(1, "x=1") + one.format(2, "y=2"))
+    assert differ(base, source.format(one.format(2, "x=1") + one.format(1, "y=2")), asm=True).status == "explained"
+    assert differ(base, source.format(one.format(1, "y=2") + one.format(2, "x=1")), asm=True).status == "changed"
+
+
+def test_numbers_of_static_locals_and_labels_are_explained(differ: Differ) -> None:
+    local = ".bss\n.type seen.{0},@object\n.size seen.{0},4\nseen.{0}: .skip 4\n"
+    assert differ(local.format(0), local.format(7), asm=True).rules == ("static-local-number",)
+    assert differ(local.format(0), local.format(7).replace("skip 4", "skip 8"), asm=True).status == "changed"
+    label = '.section .rodata.str1.1,"aMS",@progbits,1\n.LC{0}: .asciz "x"\n.text\nlea .LC{0}(%rip),%rax\n'
+    assert differ(label.format(1), label.format(2), asm=True).rules == ("local-label-number",)
+
+
+def test_a_renumbered_function_is_a_change(differ: Differ) -> None:
+    source = ".type f.part.{0},@function\nf.part.{0}: ret\n"
+    assert differ(source.format(0), source.format(1), asm=True).status == "changed"
+
+
+@pytest.mark.parametrize("flags", [("-g",), ("-g3",), ("-g", "-m32", "-fno-pie")])
+def test_debug_information_is_explained(cc: Compile, flags: tuple[str, ...]) -> None:
+    source = "#define TWO 2\nint f(int x) { return x * TWO; }\n"
+    objects = [cc(source), cc(source, *flags), cc("\n\n" + source, *flags)]
+    objects[0] = cc(source, *(flag for flag in flags if not flag.startswith("-g")))
+    for a, b in ((0, 1), (1, 2), (2, 0)):
+        (delta,) = compare(objects[a], objects[b]).deltas
+        assert (delta.status, delta.rules) == ("explained", ("debug-sections",))
+
+
+def test_an_allocated_section_with_a_debug_name_is_compared(differ: Differ) -> None:
+    source = '.section .debug_x,"a"\n.long {}\n'
+    assert differ(source.format(1), source.format(2), asm=True).status == "changed"
+
+
+NOTE = '.section .note.gnu.build-id,"a",@note\n.long 4, {size}, {kind}\n.asciz "GNU"\n.long {desc}, 7\n'
+
+
+def test_a_build_id_is_explained_and_another_note_is_not(differ: Differ) -> None:
+    good = {"size": 8, "kind": 3}
+    delta = differ(NOTE.format(desc=1, **good), NOTE.format(desc=2, **good), asm=True)
+    assert (delta.status, delta.rules) == ("explained", ("build-id-note",))
+    for size, kind in ((4, 3), (8, 1)):
+        pair = [NOTE.format(desc=desc, size=size, kind=kind) for desc in (1, 2)]
+        assert differ(*pair, asm=True).status == "changed"
+        assert differ(pair[0].replace("build-id", "other"), pair[1].replace("build-id", "other"),
+                      asm=True).status == "changed"
+
+
+VERSION = """
+struct uts {{ char name[6][65]; void *user_ns; int inum; }};
+extern int init_user_ns;
+struct uts init_uts_ns = {{ .name = {{ "{sysname}", "(none)", "{release}", "{version}", "x86_64", "(none)" }},
+                            .user_ns = &init_user_ns, .inum = {inum} }};
+const char linux_banner[] = "Linux version {release} ({user}@host) (gcc 12) {version}\\n";
+"""
+
+
+def version(**changed: object) -> str:
+    return VERSION.format(**{"sysname": "Linux", "release": "6.1.1", "version": "#1 SMP 2020", "user": "me", "inum": 1}
+                          | changed)
+
+
+@pytest.mark.parametrize(("changed", "status"), [
+    ({"version": "#2 SMP 2021"}, "explained"), ({"release": "6.1.2"}, "explained"),
+    ({"user": "us"}, "changed"), ({"inum": 2}, "changed"), ({"version": "#1 SMP 2020 longer"}, "changed"),
+    ({"version": "#2 SMP 2021", "inum": 2}, "changed"),
+])
+@pytest.mark.parametrize("path", ["init/version.o", "init/version-timestamp.o", "net/version.o"])
+def test_version_strings_are_explained_where_they_are_proved(
+        cc: Compile, path: str, changed: dict[str, object], status: str) -> None:
+    a, b = (parse(cc(source).read_bytes(), path) for source in (version(), version(**changed)))
+    result = diff_pair(path, a, b, strict=False)
+    assert bool(result.changes) == (status == "changed" or path == "net/version.o")
+    assert bool(result.sites.get("version-string")) or result.changes
+
+
+def test_something_else_in_a_version_object_is_a_change(cc: Compile) -> None:
+    pair = [parse(cc(version(sysname="Minix", version=v)).read_bytes(), "x") for v in ("#1", "#2")]
+    assert diff_pair("init/version.o", *pair, strict=False).changes
+
+
+FORM = """
+    .text
+    .long 0
+{label}f: nop
+    .section .data
+    {reloc}
+    .quad 0
+"""
+
+
+@pytest.mark.parametrize(("target", "status"), [(".text+4", "explained"), (".text+5", "changed")])
+def test_section_form_and_symbol_form_of_one_target_are_equal(differ: Differ, target: str, status: str) -> None:
+    a = FORM.format(label="", reloc=".reloc ., R_X86_64_64, f")
+    b = FORM.format(label="", reloc=f".reloc ., R_X86_64_64, {target}")
+    delta = differ(a, b, asm=True)
+    assert delta.status == status
+    assert status == "changed" or delta.rules in (("relocation-form",), ("elf-encoding",))
+
+
+def test_the_order_of_symbols_is_encoding(differ: Differ) -> None:
+    delta = differ(".globl a,b\na: nop\nb: nop\n", ".globl b,a\na: nop\nb: nop\n", asm=True)
+    assert (delta.status, delta.rules) in (("explained", ("elf-encoding",)), ("identical", ()))
+    delta = differ("a: nop\nb: nop\n", ".local b\na: nop\nb: nop\n", asm=True)
+    assert delta.status in ("explained", "identical")
+
+
+def test_bytes_after_the_end_are_a_change(cc: Compile, tmp_path: Path) -> None:
+    base = cc("int v = 1;")
+    patched = tmp_path / "signed.o"
+    patched.write_bytes(base.read_bytes() + b"~Module signature appended~\n")
+    (delta,) = compare(base, patched).deltas
+    assert (delta.status, delta.changes[0].kind) == ("changed", "file")
+
+
+def test_every_rule_is_registered_once_and_documented() -> None:
+    names = [rule.name for rule in noise.RULES]
+    assert len(names) == len(set(names))
+    assert {rule.rule for rule in noise.NAME_RULES} | set(noise.BYTE_RULES) <= set(names)
+    text = (Path(__file__).parents[3] / "docs" / "objdiff.md").read_text()
+    assert re.findall(r"^### `([\w-]+)`$", text, re.M) == names
