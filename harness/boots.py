@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a run does with machines: boots each kernel once, runs the suites on it, opens a shell in it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import proc, suites
+from harness.arch import Arch
+from harness.claims import Row, Verdict
+from harness.deadline import Deadline
+from harness.errors import KernelError
+from harness.guest import rootfs
+from harness.kernel.kbuild import Build
+from harness.plan import Plan
+from harness.store import Store, digest
+from harness.vm import accel
+from harness.vm.accel import Accel
+from harness.vm.handle import Machine
+from harness.vm.machine import boot
+from harness.vm.qemu import MachineSpec
+
+_SPARE = 30.0
+"""Seconds a booted kernel has for the few commands of the boot check and to power off."""
+_USERLAND_SECONDS = 900
+
+
+def userland(store: Store, arch: Arch, *, progress: Callable[[str], None]) -> Path:
+    """The guest's initramfs, made once for the packages that apt offers now.
+
+    Raises:
+        InfraError: a package cannot be had.
+    """
+    deadline = Deadline.after(_USERLAND_SECONDS)
+    store.root.mkdir(parents=True, exist_ok=True)
+    key = rootfs.rootfs_key(arch=arch, memo=store.root / "apt-resolved.json", deadline=deadline)
+
+    def make(stage: Path) -> None:
+        rootfs.build_rootfs(stage / "initramfs.cpio", arch=arch, deadline=deadline, progress=progress)
+
+    return store.get("rootfs", digest("rootfs", key), make, deadline=deadline, waiting=progress) / "initramfs.cpio"
+
+
+def accelerator(store: Store, arch: Arch, kernel: Path, *, override: str, progress: Callable[[str], None]) -> Accel:
+    """The accelerator for a run: `override`, or the fastest that really boots `kernel` (`harness.vm.accel`)."""
+    deadline = Deadline.after(_USERLAND_SECONDS)
+    key = rootfs.rootfs_key(arch=arch, memo=store.root / "apt-resolved.json", deadline=deadline)
+
+    def make(stage: Path) -> None:
+        rootfs.build_bare_rootfs(stage / "bare.cpio", arch=arch, deadline=deadline, progress=progress)
+
+    bare = store.get("rootfs", digest("bare", key), make, deadline=deadline, waiting=progress) / "bare.cpio"
+    return accel.choose(kernel, bare, cache=store.root / "accel.json", deadline=deadline, override=override or None,
+                        arch=arch, progress=progress)
+
+
+def host_facts() -> dict[str, str]:
+    """What a reader of a result must know of the machine it was got on."""
+    return {"machine": platform.machine(), "kernel": platform.release(), "python": platform.python_version(),
+            "cpus": str(len(os.sched_getaffinity(0))),
+            "cpu": accel.parse_cpu_model(Path("/proc/cpuinfo").read_text(encoding="utf-8"))}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lab:
+    """Everything but the kernel that a boot needs.
+
+    Attributes:
+        rootfs: the guest's initramfs.
+        accel: the accelerator, and why.
+        out: the run's folder; consoles go below it.
+    """
+
+    plan: Plan
+    arch: Arch
+    rootfs: Path
+    accel: Accel
+    out: Path
+    progress: Callable[[str], None]
+
+    def boot(self, build: Build) -> Row:
+        """Boot a kernel to an answer over SSH and shut it down; the row says how long, or the error what went wrong.
+
+        Raises:
+            KernelError: it does not boot, or reports something while it does.
+            InfraError: QEMU does not start.
+        """
+        started = time.monotonic()
+        with self._machine(build) as machine:
+            release = machine.run("uname", "-r").stdout.strip()
+            answered = time.monotonic() - started
+        if not release:
+            raise KernelError("the guest's uname says nothing", where=build.name)
+        return Row(kind="boot", id=build.name, variant=build.variant, verdict=Verdict.PASS,
+                   evidence=f"Linux {release} answered over SSH after {answered:.1f} s under {self.accel.name}",
+                   seconds=time.monotonic() - started)
+
+    def suites(self, build: Build, counted: Callable[[int], None]) -> list[Row]:
+        """Run the plan's suites on a kernel; a row for each that applies to its variant."""
+        folder = self.out / "suites" / f"{build.tree}-{build.variant}"
+        folder.mkdir(parents=True, exist_ok=True)
+        limits = self.plan.lab
+        session = suites.Session(
+            tree=build.tree, variant=build.variant, arch=self.arch.name, image=str(build.image),
+            config=str(build.out / ".config"), rootfs=str(self.rootfs), memory=limits.memory, cpus=limits.cpus,
+            accel=self.accel.name, boot_timeout=limits.boot_timeout, workdir=str(folder),
+            results=str(folder / "results.jsonl"))
+        return suites.run(self.plan.suites, session, deadline=Deadline.after(limits.test_timeout), counted=counted)
+
+    def shell(self, build: Build, command: str | None) -> int:
+        """Boot a kernel and run a command, or an interactive shell, in it; the exit code."""
+        with self._machine(build) as machine:
+            if command is None:
+                self.progress(f"{build.name} is up; its console: {machine.files.console}; exit ends it")
+                return proc.foreground(machine.ssh_argv())
+            done = machine.shell(command, deadline=Deadline.after(self.plan.lab.test_timeout), check=False)
+            print(done.stdout, end="")  # noqa: T201 - the command's own output is the result
+            return done.returncode
+
+    @contextmanager
+    def _machine(self, build: Build) -> Iterator[Machine]:
+        limits = self.plan.lab
+        spec = MachineSpec(name="dut", kernel=build.image, initrd=(self.rootfs,), arch=self.arch, accel=self.accel.name,
+                           memory_mib=limits.memory, cpus=limits.cpus)
+        folder = self.out / "boots" / f"{build.tree}-{build.variant}"
+        with boot(spec, folder, deadline=Deadline.after(limits.boot_timeout)) as machine:
+            yield machine
+
+
+def known_accel(store: Store, arch: Arch, progress: Callable[[str], None]) -> dict[str, str]:
+    """What `harness doctor` says of the accelerator: the verdict of booting a kernel from the cache, if any."""
+    kernels = sorted(store.root.glob(f"build/*/data/out/{arch.image}"))
+    if not kernels:
+        return {"accelerator": "unknown",
+                "why": "KVM is believed only after it has booted a real Linux: `harness build` one first"}
+    found = accelerator(store, arch, kernels[0], override="", progress=progress)
+    return {"accelerator": found.name, "why": found.reason}

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What an author's sentence becomes, and how evidence turns into a verdict. No I/O: values in, verdicts out.
+
+No evidence is never a pass. A verdict always comes with the few words of evidence that a table has room for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from harness.compare.size import SizeReport
+from harness.compare.values import Comparison, printable
+from harness.errors import ExitCode
+
+
+class Verdict(StrEnum):
+    """The five words."""
+
+    PASS = "PASS"  # noqa: S105 - not a password
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    ERROR = "ERROR"
+    SKIP = "SKIP"
+
+
+class Check(StrEnum):
+    """What a claim is judged by."""
+
+    OBJDIFF = "objdiff"
+    SIZE = "size"
+    TESTS = "tests"
+
+
+EXPECTATIONS: Mapping[Check, tuple[str, ...]] = {
+    Check.OBJDIFF: ("identical", "changed"),
+    Check.SIZE: ("smaller", "not-larger", "equal"),
+    Check.TESTS: ("pass",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A sentence of the series' author, with the check that it became.
+
+    Attributes:
+        id: the plan's name for it.
+        says: the sentence.
+        check: what judges it.
+        variants: where it must hold.
+        expect: one of `EXPECTATIONS[check]`.
+        objects: for `objdiff` with `changed`, objects that must be among the changed ones.
+        tests: for `tests`, node ids (`tests/guest/test_link.py::test_ping`) or suite files that must all pass.
+        margin: for `size`, bytes of text by which it must be smaller (or may be larger) than base.
+    """
+
+    id: str
+    says: str
+    check: Check
+    variants: tuple[str, ...]
+    expect: str
+    objects: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
+    margin: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestResult:
+    """One guest test that was planned, and what became of it; it is an ERROR until it has earned something else."""
+
+    __test__ = False
+
+    id: str
+    verdict: Verdict
+    reason: str = ""
+    seconds: float = 0.0
+    detail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of a run's result.
+
+    Attributes:
+        kind: `control`, `claim`, `build`, `boot` or `suite`.
+        id: the claim's id, the suite's file, the build's name.
+        variant: the configuration it speaks of; empty where none.
+        verdict: one of the five words.
+        evidence: what was seen, in a few words.
+        detail: more of it, a line each.
+        tests: for suites, each test's result.
+        seconds: what it took.
+    """
+
+    kind: str
+    id: str
+    variant: str
+    verdict: Verdict
+    evidence: str
+    detail: tuple[str, ...] = ()
+    tests: tuple[TestResult, ...] = field(default=())
+    seconds: float = 0.0
+
+
+def exit_code(rows: Sequence[Row]) -> ExitCode:
+    """The command's exit code for a whole run: the worst row decides; no rows is the lab's failure."""
+    seen = {row.verdict for row in rows}
+    for verdict, code in ((Verdict.FAIL, ExitCode.FAILED), (Verdict.ERROR, ExitCode.LAB),
+                          (Verdict.INCONCLUSIVE, ExitCode.INCONCLUSIVE)):
+        if verdict in seen:
+            return code
+    return ExitCode.PASSED if Verdict.PASS in seen else ExitCode.LAB
+
+
+def judge_objdiff(claim: Claim, variant: str, comparison: Comparison) -> Row:
+    """Judge `identical` or `changed` by the comparison of a variant's objects."""
+    changed = [printable(delta.path) for delta in comparison.differing]
+    evidence = objdiff_evidence(comparison)
+    if comparison.objects == 0:
+        return _row(claim, variant, Verdict.ERROR, "no objects were compared")
+    if claim.expect == "identical":
+        verdict = Verdict.PASS if comparison.identical_code and not changed else Verdict.FAIL
+        return _row(claim, variant, verdict, evidence, changed)
+    missing = [path for path in claim.objects if path not in changed]
+    if not changed:
+        return _row(claim, variant, Verdict.FAIL, f"no changes found: {evidence}")
+    if missing:
+        return _row(claim, variant, Verdict.FAIL, f"{missing[0]} did not change: {evidence}", changed)
+    return _row(claim, variant, Verdict.PASS, evidence, changed)
+
+
+def objdiff_evidence(comparison: Comparison) -> str:
+    """`1372 objects: 1370 identical, 2 explained (unique-id 2), 0 changed`."""
+    rules = ", ".join(f"{use.rule} in {use.objects}" for use in comparison.rules)
+    parts = [f"{comparison.identical} identical", f"{comparison.explained} explained{f' ({rules})' if rules else ''}",
+             f"{comparison.changed} changed"]
+    parts += [f"{count} {what}" for count, what in (
+        (comparison.only_base, "only in base"), (comparison.only_patched, "only in patched"),
+        (comparison.archives_changed, "archives linked differently")) if count]
+    return f"{comparison.objects} objects: {', '.join(parts)}"
+
+
+def judge_size(claim: Claim, variant: str, sizes: SizeReport) -> Row:
+    """Judge by the text size of `vmlinux.o`: `vmlinux` pads its text to 2 MiB on x86_64 and cannot tell."""
+    judged = sizes.vmlinux_o
+    if judged is None or judged.base is None or judged.patched is None or 0 in (judged.base.text, judged.patched.text):
+        return _row(claim, variant, Verdict.ERROR, "vmlinux.o was not measured on both sides")
+    delta = judged.text
+    evidence = f"vmlinux.o text {judged.base.text:,} -> {judged.patched.text:,} ({delta:+,})"
+    detail = [f"{printable(row.path)}: text {row.text:+,}, total {row.total:+,}" for row in sizes.objects]
+    passed = {"smaller": delta < 0 and -delta >= claim.margin, "not-larger": delta <= claim.margin,
+              "equal": delta == 0}[claim.expect]
+    return _row(claim, variant, Verdict.PASS if passed else Verdict.FAIL, evidence, detail)
+
+
+def judge_tests(claim: Claim, variant: str, results: Sequence[TestResult]) -> Row:
+    """Judge by guest tests: every named one must have run on this variant and passed."""
+    chosen = [result for result in results
+              if any(result.id == name or result.id.startswith((f"{name}::", f"{name}[")) for name in claim.tests)]
+    unmatched = [name for name in claim.tests
+                 if not any(result.id == name or result.id.startswith((f"{name}::", f"{name}[")) for result in chosen)]
+    if unmatched:
+        return _row(claim, variant, Verdict.ERROR, f"{unmatched[0]} did not run on this variant")
+    verdict = verdict_of(chosen)
+    bad = [f"{result.id}: {result.verdict}: {result.reason}" for result in chosen if result.verdict is not Verdict.PASS]
+    evidence = bad[0] if bad else f"{len(chosen)} tests passed"
+    return _row(claim, variant, verdict, evidence, bad)
+
+
+def judge_suite(file: str, variant: str, results: Sequence[TestResult], seconds: float) -> Row:
+    """A suite's row: its worst test decides, and a suite that ran no test fails."""
+    if not results:
+        return Row(kind="suite", id=file, variant=variant, verdict=Verdict.FAIL, evidence="it contains no test",
+                   seconds=seconds)
+    counts = {verdict: sum(result.verdict is verdict for result in results) for verdict in Verdict}
+    said = ", ".join(f"{count} {verdict.lower()}" for verdict, count in counts.items() if count)
+    bad = [result for result in results if result.verdict is not Verdict.PASS]
+    first = f"; {bad[0].id.partition('::')[2] or bad[0].id}: {bad[0].reason}" if bad else ""
+    return Row(kind="suite", id=file, variant=variant, verdict=verdict_of(results), evidence=said + first,
+               detail=tuple(line for result in bad for line in (f"{result.id}: {result.reason}", *result.detail)),
+               tests=tuple(results), seconds=seconds)
+
+
+def verdict_of(results: Sequence[TestResult]) -> Verdict:
+    """The worst of several results; SKIP only where all were skipped, ERROR where there is none."""
+    seen = {result.verdict for result in results}
+    for verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE):
+        if verdict in seen:
+            return verdict
+    if Verdict.PASS in seen:
+        return Verdict.PASS
+    return Verdict.SKIP if seen else Verdict.ERROR
+
+
+def _row(claim: Claim, variant: str, verdict: Verdict, evidence: str, detail: Sequence[str] = ()) -> Row:
+    return Row(kind="claim", id=claim.id, variant=variant, verdict=verdict, evidence=evidence, detail=tuple(detail))

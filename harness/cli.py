@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The `harness` command: a thin shell that reads arguments, calls the engine, prints, and exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from rich.console import Console
+
+from harness.errors import ExitCode, HarnessError, InfraError, UsageError
+from harness.report.model import clean
+from harness.report.progress import Progress
+from harness.store import Store, default_root
+
+_PLAN = click.argument("plan", type=click.Path(path_type=Path))
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+_QUIET = click.option("--quiet", "-q", is_flag=True, help="No progress on standard error.")
+_CACHE = click.option("--cache", type=click.Path(path_type=Path, file_okay=False), envvar="HARNESS_CACHE",
+                      help="The cache of sources, builds and userlands.  [default: in the user's cache folder]")
+_VARIANT = click.option("--variant", "-v", "variants", multiple=True, metavar="NAME",
+                        help="Only this variant of the plan; may be given several times.")
+_ACCEL = click.option("--accel", type=click.Choice(["kvm", "tcg"]), default=None,
+                      help="The accelerator.  [default: KVM where a real Linux boots under it, else TCG]")
+_SIDE = click.option("--side", type=click.Choice(["base", "patched"]), default="patched", show_default=True,
+                     help="The tree: before the series, or after it.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="kernel-patch-harness", prog_name="harness")
+def cli() -> None:
+    """Check what the author of a Linux patch series says about it, on real kernels.
+
+    A PLAN is a folder with a plan.yaml (or such a file): source, series, variants, claims, suites.
+
+    \b
+    Exit codes: 0 all passed, 1 something failed, 2 wrong usage, 3 the lab failed, 4 inconclusive.
+    """
+
+
+@cli.command()
+@_PLAN
+@_VARIANT
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False),
+              help="The run folder.  [default: runs/PLAN-TIME]")
+@_ACCEL
+@_CACHE
+@_JSON
+@_QUIET
+def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | None, cache: Path | None, as_json: bool,
+        quiet: bool) -> None:
+    """Build, compare, boot, test and judge everything in PLAN.
+
+    The run folder gets results.json, junit.xml, every build log, console log and object comparison, and repeat.sh,
+    the command that repeats the run.
+    """
+    from harness import engine
+    from harness.plan import read_plan
+    from harness.report import model, terminal
+
+    read = read_plan(plan)
+    for name in variants:
+        read.variant(name)
+    folder = out or Path("runs") / f"{read.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    _new_folder(folder)
+    report = engine.run(read, store=_store(cache), out=folder.resolve(), progress=Progress(quiet=quiet),
+                        variants=variants, accel=accel or "", command=["harness", *sys.argv[1:]])
+    if as_json:
+        click.echo(json.dumps(model.to_json(report), indent=1))
+    else:
+        console = Console(highlight=False)
+        terminal.show(report, console)
+        console.print(f"\n{terminal.summary(report)}. Results, logs and the command to repeat it: {folder}")
+    sys.exit(report.code)
+
+
+@cli.command()
+@_PLAN
+@_VARIANT
+@click.option("--side", type=click.Choice(["base", "patched", "both"]), default="both", show_default=True,
+              help="The tree: before the series, after it, or both.")
+@_CACHE
+@_JSON
+@_QUIET
+def build(plan: Path, variants: tuple[str, ...], side: str, cache: Path | None, as_json: bool, quiet: bool) -> None:
+    """Build the kernels of PLAN (or take them from the cache) and say where they are."""
+    from harness import engine
+    from harness.deadline import Deadline
+    from harness.plan import read_plan
+
+    read, store, progress = read_plan(plan), _store(cache), Progress(quiet=quiet)
+    inputs = engine.resolve(read, Deadline.after(60))
+    names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
+    configs = {(where, name): engine.configure(inputs, where, name, store=store, progress=progress)
+               for name in names for where in engine.SIDES if side in ("both", "patched", where)}
+    found = [engine.build(inputs, where, name, configs, store=store, progress=progress)
+             for where, name in configs if side in ("both", where)]
+    if as_json:
+        click.echo(json.dumps([{"name": item.name, "out": str(item.out), "image": str(item.image),
+                                "seconds": round(item.seconds, 1), "reused": item.reused} for item in found], indent=1))
+        return
+    for item in found:
+        click.echo(f"{item.name}: {item.out} ({'from the cache' if item.reused else f'{item.seconds:.0f} s'})")
+
+
+@cli.command()
+@click.argument("base", type=click.Path(path_type=Path))
+@click.argument("patched", type=click.Path(path_type=Path))
+@click.option("--strict", is_flag=True, help="Explain nothing: any difference is a change.")
+@_JSON
+def objdiff(base: Path, patched: Path, strict: bool, as_json: bool) -> None:
+    """Compare the object code of two kernel build folders, or of two objects.
+
+    Exit code 0 when nothing changed (byte-identical, or every difference explained by a named rule), 1 otherwise.
+    """
+    from harness.compare.objdiff import compare, summary
+
+    comparison = compare(base, patched, strict=strict)
+    click.echo(json.dumps(comparison.to_json(), indent=1) if as_json else "\n".join(summary(comparison)))
+    sys.exit(ExitCode.PASSED if comparison.identical_code else ExitCode.FAILED)
+
+
+@cli.command()
+@_PLAN
+@click.option("--variant", "-v", "variant", required=True, metavar="NAME", help="The variant to boot.")
+@_SIDE
+@click.option("--command", "-c", "command", metavar="COMMAND",
+              help="Run this in the guest's shell and end with its exit code, in place of an interactive shell.")
+@_ACCEL
+@_CACHE
+@_QUIET
+def boot(plan: Path, variant: str, side: str, command: str | None, accel: str | None, cache: Path | None,
+         quiet: bool) -> None:
+    """Boot one kernel of PLAN and open a shell in it over SSH; the machine ends with the shell."""
+    from harness import boots, engine
+    from harness.deadline import Deadline
+    from harness.plan import read_plan
+
+    read, store, progress = read_plan(plan), _store(cache), Progress(quiet=quiet)
+    read.variant(variant)
+    inputs = engine.resolve(read, Deadline.after(60))
+    configs = {(where, variant): engine.configure(inputs, where, variant, store=store, progress=progress)
+               for where in engine.SIDES if where in ("base", side)}
+    finished = engine.build(inputs, side, variant, configs, store=store, progress=progress)
+    userland = boots.userland(store, inputs.arch, progress=progress.step)
+    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        chosen = boots.accelerator(store, inputs.arch, finished.image, override=accel or "", progress=progress.step)
+        lab = boots.Lab(plan=read, arch=inputs.arch, rootfs=userland, accel=chosen, out=Path(folder),
+                        progress=progress.step)
+        sys.exit(lab.shell(finished, command))
+
+
+@cli.command()
+@_JSON
+@_CACHE
+def doctor(as_json: bool, cache: Path | None) -> None:
+    """Say what this host lacks, and whether KVM really boots Linux here."""
+    from harness import arch, boots, host
+
+    missing = [package for package in host.packages() if package.missing]
+    accel = boots.known_accel(_store(cache), arch.native(), Progress().step)
+    if as_json:
+        click.echo(json.dumps({
+            "missing": [{"package": item.name, "lacks": item.missing, "for": item.why} for item in missing],
+            **accel, "cache": str(cache or default_root()), "host": boots.host_facts()}, indent=1))
+    else:
+        for package in host.packages():
+            state = f"MISSING {', '.join(package.missing)}" if package.missing else "ok"
+            click.echo(f"{package.name:20} {state:30} {package.why}")
+        for name, value in {**boots.host_facts(), **accel, "cache": str(cache or default_root())}.items():
+            click.echo(f"{name:20} {value}")
+    if missing:
+        raise InfraError(f"{len(missing)} packages are missing",
+                         hint="apt-get install " + " ".join(package.name for package in missing))
+
+
+@cli.command(name="list")
+@click.argument("what", type=click.Choice(["plan", "fragments", "nics", "packages"]))
+@click.argument("plan", type=click.Path(path_type=Path), required=False)
+@_JSON
+def list_(what: str, plan: Path | None, as_json: bool) -> None:
+    """List what there is: the variants, claims and suites of a PLAN, fragments, NIC models, or host packages."""
+    from harness import listing
+
+    rows = listing.rows(what, plan)
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    widths = [max((len(str(row[key])) for row in rows), default=0) for key in (rows[0] if rows else {})]
+    for row in rows:
+        click.echo("  ".join(f"{clean(str(value)):{width}}" for value, width in zip(row.values(), widths, strict=True))
+                   .rstrip())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point: the only place that turns errors into messages and exit codes."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    sys.exit(_guarded(lambda: cli(args=None if arguments is None else list(arguments), standalone_mode=False)))
+
+
+def _guarded(call: Callable[[], Any]) -> int:
+    try:
+        call()
+    except HarnessError as error:
+        _say(str(error))
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.USAGE
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.LAB
+    except Exception:  # the last line of defence: no traceback at a user
+        with tempfile.NamedTemporaryFile("w", prefix="harness-crash-", suffix=".txt", delete=False) as crash:
+            traceback.print_exc(file=crash)
+        _say(f"a bug in the harness, not in your kernel: please send {crash.name}")
+        return ExitCode.LAB
+    return ExitCode.PASSED
+
+
+def _say(text: str) -> None:
+    print(f"harness: {clean(text)}", file=sys.stderr)  # noqa: T201
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def _store(cache: Path | None) -> Store:
+    return Store(root=(cache or default_root()).resolve())
+
+
+def _new_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        if not folder.is_dir() or any(folder.iterdir()):
+            raise UsageError("the run folder is already in use", where=str(folder),
+                             hint="name another one with --out") from None
+    except OSError as error:
+        raise InfraError(f"the run folder cannot be made: {error.strerror}", where=str(folder)) from error

@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A plan to results: which trees, configurations, builds, comparisons, boots and suites, and in which order.
+
+Steps that cost nothing come first, so that bad input stops a run in seconds; what fails for one variant does not
+stop the others. Everything slow is in the store, so a run that was interrupted goes on where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness import arch as arches
+from harness import boots, claims, suites
+from harness.arch import Arch
+from harness.claims import Check, Claim, Row, TestResult, Verdict
+from harness.compare.objdiff import compare
+from harness.compare.size import compare_sizes
+from harness.compare.values import Comparison
+from harness.deadline import Deadline
+from harness.errors import ExitCode, HarnessError, InfraError
+from harness.kernel import kbuild, kconfig, series, source
+from harness.kernel.kbuild import Build, Seed
+from harness.kernel.kbuild_box import Toolchain, toolchain
+from harness.kernel.kconfig import Config
+from harness.kernel.tree import Tree, prepare
+from harness.plan import Plan, SourceSpec
+from harness.report import junit, model
+from harness.report.model import RunReport
+from harness.report.progress import Progress
+from harness.store import Store, file_digest
+
+BUILD_SECONDS = 3600
+SIDES = ("base", "patched")
+
+Configs = dict[tuple[str, str], Config]
+"""By side and variant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a plan comes down to before anything is built."""
+
+    plan: Plan
+    arch: Arch
+    toolchain: Toolchain
+    trees: dict[str, Tree]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """A run under way: its inputs, where things go, and what is known so far."""
+
+    inputs: Inputs
+    store: Store
+    out: Path
+    progress: Progress
+    rows: list[Row] = field(default_factory=list)
+    builds: dict[tuple[str, str], Build] = field(default_factory=dict)
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
+    tests: dict[str, tuple[TestResult, ...]] = field(default_factory=dict)
+
+    @contextmanager
+    def row(self, kind: str, id_: str, variant: str) -> Iterator[None]:
+        """A step that ends in a row of its own when it fails, whoever's fault that is."""
+        try:
+            yield
+        except HarnessError as error:
+            verdict = Verdict.FAIL if error.exit_code is ExitCode.FAILED else Verdict.ERROR
+            what = f"{error.what} ({error.where})" if error.where else error.what
+            self.rows.append(Row(kind=kind, id=id_, variant=variant, verdict=verdict, evidence=what,
+                                 detail=(*error.detail, *([f"hint: {error.hint}"] if error.hint else []))))
+
+
+def resolve(plan: Plan, deadline: Deadline) -> Inputs:
+    """Read the patches, pin the source and the toolchain.
+
+    Raises:
+        UsageError: a patch or the source is not there or malformed.
+        InfraError: the toolchain is not installed.
+    """
+    root = plan.path.parent
+    base, patches = (series.read_series(patterns, root) for patterns in (plan.base, plan.series))
+    pinned = _pinned(plan.source)
+    trees = {"base": Tree(name="base", source=pinned, patches=base),
+             "patched": Tree(name="patched", source=pinned, patches=(*base, *patches))}
+    return Inputs(plan=plan, arch=arches.get(plan.arch), toolchain=toolchain(deadline, plan.cc), trees=trees)
+
+
+def _pinned(spec: SourceSpec) -> source.Source:
+    makers: dict[str, Callable[[], source.Source]] = {
+        "debian": lambda: source.debian(spec.name, version=spec.version, sha256=spec.sha256),
+        "tarball": lambda: source.tarball(Path(spec.name), sha256=spec.sha256 or None),
+        "dir": lambda: source.folder(Path(spec.name)),
+    }
+    return makers[spec.kind]()
+
+
+def configure(inputs: Inputs, side: str, variant: str, *, store: Store, progress: Progress) -> Config:
+    """The checked configuration of one side and variant."""
+    asked = kconfig.read_fragments(inputs.plan.variant(variant).fragments)
+    return kconfig.configure(inputs.trees[side], variant, asked, arch=inputs.arch, toolchain=inputs.toolchain,
+                             store=store, deadline=Deadline.after(BUILD_SECONDS), progress=progress.step)
+
+
+def build(inputs: Inputs, side: str, variant: str, configs: Configs, *, store: Store, progress: Progress,
+          again: str = "") -> Build:
+    """One build, started from the nearest finished one.
+
+    Nearest is: the base of the same variant, then another variant of the same tree, then any. A control (`again`) is
+    built from nothing.
+    """
+    order = sorted((key for key in configs if key != (side, variant)),
+                   key=lambda key: (key != ("base", variant), key[0] != side, key[1] != variant))
+    ready = (Seed(tree=inputs.trees[key[0]], build=found) for key in order
+             if (found := kbuild.cached(inputs.trees[key[0]], configs[key], arch=inputs.arch,
+                                        toolchain=inputs.toolchain, store=store)))
+    seed = None if again else next(ready, None)
+    with progress.counting(f"{side}/{variant}") as counted:
+        return kbuild.build(inputs.trees[side], configs[side, variant], arch=inputs.arch, toolchain=inputs.toolchain,
+                            store=store, deadline=Deadline.after(BUILD_SECONDS), again=again, seed=seed,
+                            progress=progress.step, counted=counted)
+
+
+def run(plan: Plan, *, store: Store, out: Path, progress: Progress, command: Sequence[str],
+        variants: Sequence[str] = (), accel: str = "") -> RunReport:
+    """Run a plan and leave `results.json`, `junit.xml`, logs and comparisons in `out`.
+
+    Args:
+        variants: only these; all where empty.
+        accel: `kvm` or `tcg`; probed where empty.
+
+    Raises:
+        HarnessError: the run could not be finished; `results.json` holds what was found until then, and why.
+    """
+    started, clock = datetime.now(UTC), time.monotonic()
+    state: _Run | None = None
+    failure: BaseException | None = None
+    inputs: Inputs | None = None
+    try:
+        inputs = resolve(plan, Deadline.after(60))
+        state = _Run(inputs=inputs, store=store, out=out, progress=progress)
+        _steps(state, tuple(variants) or tuple(variant.name for variant in plan.variants), accel)
+    except BaseException as error:
+        failure = error
+        raise
+    finally:
+        report = RunReport(
+            plan=plan.name, command=shlex.join(command), started=started.isoformat(timespec="seconds"),
+            seconds=time.monotonic() - clock, host=boots.host_facts(), inputs=_input_facts(inputs) if inputs else {},
+            claims=plan.claims, rows=tuple(state.rows) if state else (),
+            builds=tuple(_build_facts(item) for item in state.builds.values()) if state else (),
+            error="" if failure is None else str(failure) or type(failure).__name__,
+            error_code=None if failure is None else getattr(failure, "exit_code", ExitCode.INTERRUPTED))
+        write(report, out)
+    return report
+
+
+def write(report: RunReport, out: Path) -> None:
+    """Write the machine-readable forms of a report and the command that repeats it, each whole or not at all."""
+    for name, data in (("results.json", json.dumps(model.to_json(report), indent=1).encode()),
+                       ("junit.xml", junit.to_junit(report)),
+                       ("repeat.sh", f"#!/bin/sh\n{report.command}\n".encode())):
+        temporary = out / f".{name}"
+        temporary.write_bytes(data)
+        temporary.rename(out / name)
+
+
+def _steps(state: _Run, variants: Sequence[str], accel: str) -> None:
+    plan = state.inputs.plan
+    for suite in plan.suites:
+        suites.check(suite)
+    for tree in state.inputs.trees.values():
+        prepare(tree, state.store, deadline=Deadline.after(BUILD_SECONDS), progress=state.progress.step)
+    configs = {(side, variant): configure(state.inputs, side, variant, store=state.store, progress=state.progress)
+               for variant in variants for side in SIDES}
+    userland = boots.userland(state.store, state.inputs.arch, progress=state.progress.step)
+    _build_all(state, configs, variants)
+    _control(state, configs, variants)
+    for variant in variants:
+        _compare(state, variant)
+    if state.builds:
+        kernel = next(iter(state.builds.values())).image
+        chosen = boots.accelerator(state.store, state.inputs.arch, kernel, override=accel,
+                                   progress=state.progress.step)
+        state.progress.step(f"machines run under {chosen.name}: {chosen.reason}")
+        _boot_all(state, boots.Lab(plan=plan, arch=state.inputs.arch, rootfs=userland, accel=chosen, out=state.out,
+                                   progress=state.progress.step), variants)
+    _judge(state, variants)
+
+
+def _build_all(state: _Run, configs: Configs, variants: Sequence[str]) -> None:
+    """Build everything; the control's variant last, so that it is an incremental build that its control checks."""
+    for variant in sorted(variants, key=lambda name: name == state.inputs.plan.control):
+        for side in SIDES:
+            with state.row("build", f"{side}/{variant}", variant):
+                _keep(state, build(state.inputs, side, variant, configs, store=state.store, progress=state.progress))
+
+
+def _keep(state: _Run, finished: Build) -> Build:
+    state.builds[finished.tree, finished.variant] = finished
+    folder = state.out / "builds"
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(finished.log, folder / f"{finished.tree}-{finished.variant}.log")
+    (folder / f"{finished.tree}-{finished.variant}.config").write_text(finished.config.text, encoding="utf-8")
+    return finished
+
+
+def _control(state: _Run, configs: Configs, variants: Sequence[str]) -> None:
+    """The negative control: base built a second time, from nothing, must be identical in every byte.
+
+    It shows that a build repeats itself, and that an incremental one is what a clean one would have been.
+    """
+    variant = state.inputs.plan.control
+    first = state.builds.get(("base", variant))
+    if variant not in variants or first is None:
+        return
+    with state.row("control", "base twice", variant):
+        second = build(state.inputs, "base", variant, configs, store=state.store, progress=state.progress,
+                       again="control")
+        comparison = compare(first.out, second.out)
+        same = comparison.objects > 0 and comparison.identical == comparison.objects
+        how = f"incremental (from {first.seed}) against clean" if first.seed else "two clean builds"
+        evidence = f"{how}: {claims.objdiff_evidence(comparison)}"
+        _write_comparison(state, f"control-{variant}", comparison)
+        state.rows.append(Row(kind="control", id="base twice", variant=variant, evidence=evidence,
+                              verdict=Verdict.PASS if same else Verdict.ERROR,
+                              detail=tuple(delta.path for delta in comparison.deltas if delta.status != "identical")))
+
+
+def _write_comparison(state: _Run, name: str, comparison: Comparison) -> None:
+    folder = state.out / "objdiff"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(comparison.to_json(), indent=1), encoding="utf-8")
+
+
+def _compare(state: _Run, variant: str) -> None:
+    base, patched = (state.builds.get((side, variant)) for side in SIDES)
+    if base is None or patched is None:
+        return
+    state.progress.step(f"comparing {variant}")
+    with state.row("objdiff", f"objdiff/{variant}", variant):
+        state.comparisons[variant] = compare(base.out, patched.out)
+        _write_comparison(state, variant, state.comparisons[variant])
+
+
+def _boot_all(state: _Run, machine: boots.Lab, variants: Sequence[str]) -> None:
+    for variant in variants:
+        for side in SIDES:
+            finished = state.builds.get((side, variant))
+            if finished is None:
+                continue
+            state.progress.step(f"booting {finished.name}")
+            with state.row("boot", finished.name, variant):
+                state.rows.append(machine.boot(finished))
+        patched = state.builds.get(("patched", variant))
+        if patched is not None and state.inputs.plan.suites:
+            with state.row("suite", "all suites", variant), \
+                    state.progress.counting(f"suites on {patched.name}", unit="tests") as counted:
+                rows = machine.suites(patched, counted)
+                state.rows += rows
+                state.tests[variant] = tuple(test for row in rows for test in row.tests)
+
+
+def _judge(state: _Run, variants: Sequence[str]) -> None:
+    """Claims come last in time and first in the table."""
+    judged: list[Row] = []
+    for claim in state.inputs.plan.claims:
+        judged += [_judged(state, claim, variant) for variant in claim.variants if variant in variants]
+    order = {"control": 1, "build": 2, "objdiff": 3, "boot": 4, "suite": 5}
+    state.rows = judged + sorted(state.rows, key=lambda row: order.get(row.kind, 9))
+
+
+def _judged(state: _Run, claim: Claim, variant: str) -> Row:
+    missing = [side for side in SIDES if (side, variant) not in state.builds]
+    if missing:
+        return Row(kind="claim", id=claim.id, variant=variant, verdict=Verdict.SKIP,
+                   evidence=f"{missing[0]}/{variant} was not built")
+    try:
+        if claim.check is Check.OBJDIFF:
+            return claims.judge_objdiff(claim, variant, state.comparisons[variant])
+        if claim.check is Check.SIZE:
+            base, patched = (state.builds[side, variant] for side in SIDES)
+            return claims.judge_size(claim, variant, compare_sizes(base.out, patched.out))
+        return claims.judge_tests(claim, variant, state.tests.get(variant, ()))
+    except KeyError:
+        return Row(kind="claim", id=claim.id, variant=variant, verdict=Verdict.ERROR,
+                   evidence="the evidence is missing: see the objdiff row")
+    except InfraError as error:
+        return Row(kind="claim", id=claim.id, variant=variant, verdict=Verdict.ERROR, evidence=str(error))
+
+
+def _input_facts(inputs: Inputs) -> dict[str, object]:
+    return {
+        "source": str(inputs.trees["base"].source), "source_sha256": inputs.trees["base"].source.sha256,
+        "arch": inputs.arch.name, "cc": inputs.toolchain.cc_version, "ld": inputs.toolchain.ld_version,
+        "base": [patch.subject for patch in inputs.trees["base"].patches],
+        "series": [patch.subject for patch in inputs.trees["patched"].patches[len(inputs.trees["base"].patches):]],
+    }
+
+
+def _build_facts(finished: Build) -> dict[str, object]:
+    warnings = [f"{row.where}: {row.text}" for row in kbuild.diagnostics(
+        finished.log.read_text(encoding="utf-8", errors="replace")) if row.kind == "warning"]
+    facts: dict[str, object] = {
+        "name": finished.name, "key": finished.key, "seconds": round(finished.seconds, 1), "seed": finished.seed,
+        "compiled": finished.rebuilt, "reused": finished.reused, "warnings": [model.clean(line) for line in warnings]}
+    with contextlib.suppress(OSError):
+        facts["vmlinux_sha256"] = file_digest(finished.vmlinux)
+        facts["image_sha256"] = file_digest(finished.image)
+    return facts

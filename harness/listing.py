@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What there is to choose from, as rows for `harness list`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from harness import host, plan
+from harness.errors import UsageError
+from harness.vm import nic
+
+Rows = list[dict[str, str]]
+
+
+def rows(what: str, plan_path: Path | None) -> Rows:
+    """The rows of one listing.
+
+    Raises:
+        UsageError: `plan` was asked for and none was named, or it is no good.
+    """
+    if what == "plan":
+        if plan_path is None:
+            raise UsageError("which plan?", hint="harness list plan PLAN")
+        return _plan(plan.read_plan(plan_path))
+    return _LISTINGS[what]()
+
+
+def _plan(read: plan.Plan) -> Rows:
+    found = [{"kind": "variant", "name": row.name, "what": " ".join(path.stem for path in row.fragments)}
+             for row in read.variants]
+    found += [{"kind": "claim", "name": row.id, "what": f"{row.says} [{row.check}: {row.expect}]"}
+              for row in read.claims]
+    return found + [{"kind": "suite", "name": row.name, "what": ""} for row in read.suites]
+
+
+def _fragments() -> Rows:
+    return [{"name": path.stem, "what": _first_comment(path)} for path in plan.fragment_files()]
+
+
+def _first_comment(path: Path) -> str:
+    comments = [line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    return next((line for line in comments if not line.startswith("SPDX")), "")
+
+
+def _nics() -> Rows:
+    return [{"name": row.name, "device": row.device, "driver": row.driver, "options": " ".join(row.options)}
+            for row in nic.models()]
+
+
+def _packages() -> Rows:
+    return [{"name": row.name, "state": "missing" if row.missing else "ok", "what": row.why} for row in host.packages()]
+
+
+_LISTINGS: Mapping[str, Callable[[], Rows]] = {"fragments": _fragments, "nics": _nics, "packages": _packages}

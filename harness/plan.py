@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A plan (YAML) to values. Unknown keys and wrong types are refused with file and line. The only import of yaml.
+
+docs/plan.md describes every key for those who write plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+import yaml
+
+from harness.claims import EXPECTATIONS, Check, Claim
+from harness.errors import UsageError
+
+PLAN_FILE = "plan.yaml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSpec:
+    """What a plan says of its source; `harness.kernel.source` makes a pinned source of it."""
+
+    kind: str
+    name: str
+    version: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """A configuration: its name, and the fragments it is composed of, as files."""
+
+    name: str
+    fragments: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """A file of guest tests: its name as the plan has it, and where it is."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabSpec:
+    """Limits of the machines.
+
+    Attributes:
+        memory: MiB for each machine.
+        cpus: of each machine.
+        boot_timeout: seconds from QEMU's start to the first SSH answer.
+        test_timeout: seconds for all suites of one variant.
+    """
+
+    memory: int = 256
+    cpus: int = 1
+    boot_timeout: int = 90
+    test_timeout: int = 900
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a user asks for.
+
+    Attributes:
+        path: the file it was read from; patterns and paths are relative to its folder.
+        name: the folder's name.
+        source: the kernel to start from.
+        base: patterns of patches that make the base tree; may be empty.
+        series: patterns of the patches under test.
+        arch: of the kernels.
+        cc: the compiler.
+        variants: in the order of the file.
+        claims: in the order of the file.
+        suites: files of guest tests.
+        control: the variant whose base is built twice.
+        lab: limits of the machines.
+    """
+
+    path: Path
+    name: str
+    source: SourceSpec
+    base: tuple[str, ...]
+    series: tuple[str, ...]
+    arch: str
+    cc: str
+    variants: tuple[Variant, ...]
+    claims: tuple[Claim, ...]
+    suites: tuple[Suite, ...]
+    control: str
+    lab: LabSpec = field(default_factory=LabSpec)
+
+    def variant(self, name: str) -> Variant:
+        """The variant of that name.
+
+        Raises:
+            UsageError: the plan has none.
+        """
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        raise UsageError(f"the plan has no variant {name!r}", where=str(self.path),
+                         hint=f"it has {', '.join(variant.name for variant in self.variants)}")
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan from its file, or from `plan.yaml` in a folder.
+
+    Raises:
+        UsageError: it is not there, is no YAML, has an unknown key or a value of a wrong type; file and line are named.
+    """
+    file = path / PLAN_FILE if path.is_dir() else path
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"the plan cannot be read: {error.strerror}", where=str(file),
+                         hint="name a plan file, or a folder with a plan.yaml in it") from error
+    except UnicodeDecodeError as error:
+        raise UsageError("the plan is not UTF-8 text", where=str(file)) from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UsageError(f"not YAML: {error.problem}", where=f"{file}:{line}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"not YAML: {error}", where=str(file)) from error
+    if node is None:
+        raise UsageError("the plan is empty", where=str(file))
+    return _plan(_Node(file=file, node=node, key="plan"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Node:
+    """A YAML node with its place, read by asking for what it should be."""
+
+    file: Path
+    node: yaml.Node
+    key: str
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}:{self.node.start_mark.line + 1}"
+
+    def wrong(self, wanted: str) -> UsageError:
+        kinds = {yaml.ScalarNode: "the value", yaml.SequenceNode: "a list", yaml.MappingNode: "a mapping"}
+        got = kinds[type(self.node)]
+        shown = f" {self.node.value!r}" if isinstance(self.node, yaml.ScalarNode) else ""
+        return UsageError(f"`{self.key}` must be {wanted}, not {got}{shown}", where=self.where)
+
+    def mapping(self, known: Sequence[str] | None = None, required: Sequence[str] = ()) -> dict[str, _Node]:
+        """Its entries; keys outside `known`, keys given twice and missing `required` ones are refused."""
+        if not isinstance(self.node, yaml.MappingNode):
+            raise self.wrong("a mapping")
+        found: dict[str, _Node] = {}
+        for key_node, value_node in self.node.value:
+            key = str(key_node.value)
+            where = f"{self.file}:{key_node.start_mark.line + 1}"
+            if known is not None and key not in known:
+                near = get_close_matches(key, known, n=1)
+                raise UsageError(f"unknown key `{key}` in `{self.key}`", where=where,
+                                 hint=f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}")
+            if key in found:
+                raise UsageError(f"`{key}` is given twice in `{self.key}`", where=where)
+            found[key] = _Node(file=self.file, node=value_node, key=key)
+        for key in required:
+            if key not in found:
+                raise UsageError(f"`{self.key}` lacks `{key}`", where=self.where)
+        return found
+
+    def items(self) -> tuple[_Node, ...]:
+        """Its elements; a single value counts as a list of one."""
+        if isinstance(self.node, yaml.SequenceNode):
+            return tuple(_Node(file=self.file, node=child, key=self.key) for child in self.node.value)
+        if isinstance(self.node, yaml.ScalarNode):
+            return (self,)
+        raise self.wrong("a list")
+
+    def text(self) -> str:
+        if not isinstance(self.node, yaml.ScalarNode) or self.node.tag == "tag:yaml.org,2002:null":
+            raise self.wrong("text")
+        return str(self.node.value)
+
+    def texts(self) -> tuple[str, ...]:
+        return tuple(item.text() for item in self.items())
+
+    def integer(self, least: int) -> int:
+        if not isinstance(self.node, yaml.ScalarNode) or self.node.tag != "tag:yaml.org,2002:int":
+            raise self.wrong("a whole number")
+        try:
+            value = int(self.node.value, 0)
+        except ValueError:
+            raise self.wrong("a whole number") from None
+        if value < least:
+            raise UsageError(f"`{self.key}` must be at least {least}, not {value}", where=self.where)
+        return value
+
+    def choice(self, known: Sequence[str]) -> str:
+        value = self.text()
+        if value not in known:
+            raise self.wrong(f"one of {', '.join(known)}")
+        return value
+
+
+_KEYS = ("source", "base", "series", "arch", "cc", "variants", "claims", "suites", "control", "lab")
+
+
+def _plan(root: _Node) -> Plan:
+    entries = root.mapping(_KEYS, required=("source", "series", "variants"))
+    variants = _variants(entries["variants"])
+    names = tuple(variant.name for variant in variants)
+    control = entries["control"].choice(names) if "control" in entries else ""
+    return Plan(
+        path=root.file.resolve(), name=root.file.resolve().parent.name, source=_source(entries["source"]),
+        base=entries["base"].texts() if "base" in entries else (), series=entries["series"].texts(),
+        arch=entries["arch"].text() if "arch" in entries else "x86_64",
+        cc=entries["cc"].text() if "cc" in entries else "gcc",
+        variants=variants, claims=_claims(entries["claims"], names) if "claims" in entries else (),
+        suites=_suites(entries["suites"]) if "suites" in entries else (),
+        control=control, lab=_lab(entries["lab"]) if "lab" in entries else LabSpec())
+
+
+_SOURCES: Mapping[str, tuple[str, ...]] = {
+    "debian": ("debian", "version", "sha256"),
+    "tarball": ("tarball", "sha256"),
+    "dir": ("dir",),
+}
+
+
+def _source(node: _Node) -> SourceSpec:
+    entries = node.mapping(tuple(dict.fromkeys(key for keys in _SOURCES.values() for key in keys)))
+    kinds = [kind for kind in _SOURCES if kind in entries]
+    if len(kinds) != 1:
+        raise UsageError(f"`source` must have exactly one of {', '.join(_SOURCES)}", where=node.where)
+    kind = kinds[0]
+    node.mapping(_SOURCES[kind], required=_SOURCES[kind] if kind == "debian" else ())
+    value = {key: entry.text() for key, entry in entries.items()}
+    name = value[kind] if kind == "debian" else str((node.file.parent / Path(value[kind]).expanduser()).resolve())
+    return SourceSpec(kind=kind, name=name, version=value.get("version", ""), sha256=value.get("sha256", ""))
+
+
+def _variants(node: _Node) -> tuple[Variant, ...]:
+    found = tuple(Variant(name=name, fragments=tuple(_fragment(item) for item in entry.items()))
+                  for name, entry in node.mapping().items())
+    if not found:
+        raise UsageError("the plan has no variant", where=node.where)
+    for variant in found:
+        if not variant.name.replace("-", "").replace("_", "").isalnum():
+            raise UsageError(f"{variant.name!r} is no name for a variant", where=node.where,
+                             hint="use letters, digits, - and _")
+    return found
+
+
+def fragment_files() -> tuple[Path, ...]:
+    """The repository's own fragments."""
+    return tuple(sorted((Path(__file__).resolve().parent.parent / "kernel-configs").glob("*.config")))
+
+
+def _fragment(node: _Node) -> Path:
+    """A fragment by its name in the nearest `kernel-configs/` at or above the plan, or by a path from the plan."""
+    name = node.text()
+    own = node.file.parent / name
+    if own.is_file():
+        return own.resolve()
+    found = _upward(node.file, f"kernel-configs/{name}.config")
+    if found is None:
+        shelf = _upward(node.file, "kernel-configs")
+        known = sorted(path.stem for path in shelf.glob("*.config")) if shelf else []
+        near = get_close_matches(name, known, n=1)
+        raise UsageError(f"there is no fragment {name!r}", where=node.where,
+                         hint=f"did you mean {near[0]}?" if near else f"fragments: {', '.join(known) or 'none'}")
+    return found
+
+
+def _upward(start: Path, name: str) -> Path | None:
+    """The first `name` in the folder of `start` or one above it; the repository's own where none is there."""
+    places = [*start.resolve().parents, Path(__file__).resolve().parent.parent]
+    return next((folder / name for folder in places if (folder / name).exists()), None)
+
+
+def _suites(node: _Node) -> tuple[Suite, ...]:
+    found: list[Suite] = []
+    for item in node.items():
+        path = _upward(item.file, item.text())
+        if path is None or not path.is_file():
+            raise UsageError(f"there is no suite {item.text()!r}", where=item.where)
+        found.append(Suite(name=item.text(), path=path.resolve()))
+    return tuple(found)
+
+
+def _lab(node: _Node) -> LabSpec:
+    least = {"memory": 64, "cpus": 1, "boot_timeout": 1, "test_timeout": 1}
+    return LabSpec(**{key: entry.integer(least[key]) for key, entry in node.mapping(tuple(least)).items()})
+
+
+def _claims(node: _Node, variants: tuple[str, ...]) -> tuple[Claim, ...]:
+    return tuple(_claim(name, entry, variants) for name, entry in node.mapping().items())
+
+
+def _claim(name: str, node: _Node, variants: tuple[str, ...]) -> Claim:
+    entries = node.mapping(("says", "check", "variants", "expect", "objects", "tests", "margin"),
+                           required=("says", "check", "variants"))
+    check = Check(entries["check"].choice(tuple(Check)))
+    expected = EXPECTATIONS[check]
+    if check is Check.TESTS and "tests" not in entries:
+        raise UsageError(f"claim {name} is checked by tests but names none", where=node.where)
+    return Claim(id=name, says=entries["says"].text(), check=check,
+                 variants=tuple(item.choice(variants) for item in entries["variants"].items()),
+                 expect=entries["expect"].choice(expected) if "expect" in entries else expected[0],
+                 objects=entries["objects"].texts() if "objects" in entries else (),
+                 tests=entries["tests"].texts() if "tests" in entries else (),
+                 margin=entries["margin"].integer(0) if "margin" in entries else 0)

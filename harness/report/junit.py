@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The result model as JUnit XML: a test suite a kind of row, a test case a row or guest test.
+
+FAIL is `failure`, ERROR is `error`, SKIP is `skipped`; INCONCLUSIVE, which JUnit does not know, is an `error` of
+type `inconclusive`, since whoever reads JUnit must not take it for a pass.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+from harness.claims import Row, Verdict
+from harness.report.model import RunReport, clean
+
+_ELEMENTS = {Verdict.FAIL: "failure", Verdict.ERROR: "error", Verdict.INCONCLUSIVE: "error", Verdict.SKIP: "skipped"}
+
+
+def to_junit(report: RunReport) -> bytes:
+    """The report as an XML document."""
+    root = ET.Element("testsuites", name=report.plan)
+    kinds = dict.fromkeys(row.kind for row in report.rows)
+    for kind in kinds:
+        suite = ET.SubElement(root, "testsuite", name=f"{report.plan}.{kind}")
+        for row in report.rows:
+            if row.kind == kind:
+                _cases(suite, row)
+        _count(suite)
+    if report.error:
+        suite = ET.SubElement(root, "testsuite", name=f"{report.plan}.run")
+        case = ET.SubElement(suite, "testcase", classname="run", name="run")
+        ET.SubElement(case, "error", message=clean(report.error), type="stopped")
+        _count(suite)
+    _count(root)
+    ET.indent(root)
+    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True))
+
+
+def _cases(suite: ET.Element, row: Row) -> None:
+    if not row.tests:
+        _case(suite, row.id, row.variant or row.kind, row.verdict, row.evidence, row.detail, row.seconds)
+    for test in row.tests:
+        _case(suite, f"{row.id}.{row.variant}", test.id.partition("::")[2] or test.id, test.verdict, test.reason,
+              test.detail, test.seconds)
+
+
+def _case(suite: ET.Element, classname: str, name: str, verdict: Verdict, said: str, detail: tuple[str, ...],
+          seconds: float) -> None:
+    case = ET.SubElement(suite, "testcase", classname=clean(classname), name=clean(name), time=f"{seconds:.2f}")
+    tag = _ELEMENTS.get(verdict)
+    if tag:
+        element = ET.SubElement(case, tag, {"message": clean(said), "type": verdict.value.lower()})
+        element.text = clean("\n".join(detail))
+    else:
+        ET.SubElement(case, "system-out").text = clean(said)
+
+
+def _count(suite: ET.Element) -> None:
+    suite.set("tests", str(sum(1 for _ in suite.iter("testcase"))))
+    for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(name, str(sum(1 for _ in suite.iter(tag))))

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Suites of guest tests: runs them in a pytest of their own and reads back what each test earned.
+
+The two sides speak through files: a session file (what to boot, where to write; `Session`) goes in with
+`--harness-session`, and the plugin appends one JSON record a line to `results`, so that a pytest that dies leaves
+what it had done. A test that was planned and has no result is an ERROR: it crashed.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import claims, proc
+from harness.claims import Row, TestResult, Verdict
+from harness.deadline import Deadline
+from harness.errors import DeadlineExpired, UsageError
+from harness.plan import Suite
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What `harness.pytest_plugin` needs to know, as JSON (all values are text, numbers or lists of them).
+
+    Attributes:
+        tree: `base` or `patched`.
+        variant: the configuration's name.
+        arch: name of the row in `harness.arch`.
+        image: the kernel to boot.
+        config: the build's `.config`.
+        rootfs: the initramfs.
+        memory: MiB of each machine.
+        cpus: of each machine.
+        accel: `kvm` or `tcg`.
+        boot_timeout: seconds from QEMU's start to the first SSH answer.
+        workdir: where consoles and captures go; exists.
+        results: the file that takes the records.
+    """
+
+    tree: str
+    variant: str
+    arch: str
+    image: str
+    config: str
+    rootfs: str
+    memory: int
+    cpus: int
+    accel: str
+    boot_timeout: int
+    workdir: str
+    results: str
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Session:
+        """Raises UsageError where the file is no session file."""
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise UsageError(f"not a session file: {error}", where=str(path)) from error
+
+
+def check(suite: Suite) -> None:
+    """Refuse a suite file that is no Python or holds no test, before anything is built.
+
+    Raises:
+        UsageError: says which and where.
+    """
+    try:
+        module = ast.parse(suite.path.read_text(encoding="utf-8"), filename=str(suite.path))
+    except SyntaxError as error:
+        raise UsageError(f"the suite is not Python: {error.msg}", where=f"{suite.path}:{error.lineno}") from error
+    names = [node.name for node in ast.walk(module)
+             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name.startswith("test")]
+    if not names:
+        raise UsageError("the suite contains no test", where=str(suite.path),
+                         hint="a test is a function whose name starts with test_")
+
+
+def run(suites: tuple[Suite, ...], session: Session, *, deadline: Deadline,
+        counted: Callable[[int], None] = lambda _: None) -> list[Row]:
+    """Run the suites that have tests for this variant; a row for each, in their order.
+
+    A suite none of whose tests applies to the variant (their `needs` marks say so) gets no row.
+    """
+    workdir = Path(session.workdir)
+    session.write(workdir / "session.json")
+    results = Path(session.results)
+    results.touch()
+    finished = 0
+
+    def line(_: str) -> None:
+        nonlocal finished
+        done = sum(record["event"] == "finished" for record in _records(results))
+        if done != finished:
+            finished = done
+            counted(done)
+
+    argv = [sys.executable, "-m", "pytest", "-p", "harness.pytest_plugin", f"--harness-session={workdir}/session.json",
+            "-p", "no:cacheprovider", "--override-ini=addopts=", "--color=no", "-v",
+            f"--rootdir={suites[0].path.parent}", *(str(suite.path) for suite in suites)]
+    began = time.monotonic()
+    ended = ""
+    try:
+        completed = proc.run(argv, deadline=deadline, log=workdir / "pytest.log", on_line=line, check=False)
+        if completed.returncode not in (0, 1, 5):
+            ended = f"pytest ended with {completed.ending}"
+    except DeadlineExpired:
+        ended = f"the suites were still running after {deadline.budget:g} s"
+    return _rows(suites, tuple(_records(results)), session.variant, ended, time.monotonic() - began,
+                 workdir / "pytest.log")
+
+
+def _records(path: Path) -> Iterator[dict[str, object]]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+def _rows(suites: tuple[Suite, ...], records: tuple[dict[str, object], ...], variant: str, ended: str, seconds: float,
+          log: Path) -> list[Row]:
+    results = collect(suites, records, ended)
+    rows = []
+    for suite in suites:
+        mine = [result for result in results if result.id.startswith(f"{suite.name}::")]
+        excused = [record for record in records if record["event"] == "not-applicable"
+                   and _named(suites, str(record["id"])).startswith(f"{suite.name}::")]
+        if mine or not excused or ended:
+            row = claims.judge_suite(suite.name, variant, mine, sum(result.seconds for result in mine))
+            rows.append(dataclasses.replace(row, detail=(*row.detail, f"log: {log}")) if row.detail else row)
+    if ended and rows and all(row.verdict is Verdict.PASS for row in rows):
+        rows[-1] = dataclasses.replace(rows[-1], verdict=Verdict.ERROR, evidence=ended, detail=(f"log: {log}",))
+    del seconds
+    return rows
+
+
+def collect(suites: tuple[Suite, ...], records: tuple[dict[str, object], ...], ended: str) -> tuple[TestResult, ...]:
+    """Every planned test's result; one that was planned and never finished is an ERROR that says how far it got."""
+    found: dict[str, TestResult] = {}
+    for record in records:
+        name = _named(suites, str(record["id"]))
+        if record["event"] == "planned":
+            found[name] = TestResult(id=name, verdict=Verdict.ERROR, reason=ended or "it was never started")
+        elif record["event"] == "started":
+            found[name] = TestResult(id=name, verdict=Verdict.ERROR, reason=ended or "it crashed")
+        elif record["event"] == "finished":
+            detail = record.get("detail", [])
+            assert isinstance(detail, list)
+            found[name] = TestResult(id=name, verdict=Verdict(str(record["verdict"])), reason=str(record["reason"]),
+                                     seconds=float(str(record["seconds"])), detail=tuple(str(row) for row in detail))
+    return tuple(found.values())
+
+
+def _named(suites: tuple[Suite, ...], node: str) -> str:
+    """A test's id (`<absolute path>::<name>`) with the suite's name as the plan has it."""
+    file, _, rest = node.partition("::")
+    return next((f"{suite.name}::{rest}" for suite in suites if str(suite.path) == file), node)

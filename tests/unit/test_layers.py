@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The order of the modules: each may import only what stands before it, and some never meet."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import harness
+
+ROOT = Path(harness.__file__).parent
+
+ORDER = (
+    "errors", "deadline", "host", "proc", "sandbox", "arch", "store",
+    "kernel.source", "kernel.series", "kernel.tree", "kernel.kbuild_box", "kernel.kconfig_why", "kernel.kconfig",
+    "kernel.kbuild", "compare", "guest", "vm", "lab", "claims", "plan", "suites", "listing", "report.model",
+    "report.junit", "report.terminal", "report.progress", "boots", "engine", "pytest_plugin", "cli",
+)
+STRANGERS = (("compare", "vm"), ("compare", "guest"), ("compare", "kernel"), ("kernel", "vm"), ("kernel", "compare"))
+
+
+def modules() -> list[str]:
+    return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sorted(ROOT.rglob("*.py"))
+            if path.name != "__init__.py"]
+
+
+def imports(module: str) -> set[str]:
+    """Modules of ours that a module imports, as `ORDER` names them."""
+    tree = ast.parse((ROOT / Path(*module.split("."))).with_suffix(".py").read_text(encoding="utf-8"))
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return {name.removeprefix("harness.") for name in found if name.startswith("harness.")}
+
+
+def layer(name: str) -> int | None:
+    """Its place in the order; the longest entry that it equals or lies below."""
+    fits = [entry for entry in ORDER if name == entry or name.startswith(f"{entry}.")]
+    return ORDER.index(max(fits, key=len)) if fits else None
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_point_upward(module: str) -> None:
+    own = layer(module)
+    assert own is not None, f"{module} has no place in ORDER"
+    for name in imports(module):
+        other = layer(name)
+        assert other is None or other <= own, f"{module} imports {name}, which comes after it"
+
+
+@pytest.mark.parametrize(("one", "other"), STRANGERS)
+def test_strangers_never_meet(one: str, other: str) -> None:
+    for module in modules():
+        if module.split(".")[0] == one:
+            assert not [name for name in imports(module) if name.split(".")[0] == other], module
+
+
+def test_only_proc_spawns_and_only_plan_reads_yaml() -> None:
+    for module in modules():
+        text = (ROOT / Path(*module.split("."))).with_suffix(".py").read_text(encoding="utf-8")
+        nodes = ast.walk(ast.parse(text))
+        names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        assert ("subprocess" in names) <= (module == "proc"), module
+        assert ("yaml" in names) <= (module == "plan"), module

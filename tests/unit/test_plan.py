@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""plan: what is wrong in a plan is named with file, line and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.claims import Check
+from harness.errors import UsageError
+from harness.plan import read_plan
+
+ROOT = Path(__file__).parents[2]
+
+GOOD = """\
+source: {debian: linux-source-6.1, version: 6.1-1, sha256: abc}
+series: series/*.patch
+variants:
+  none: [qemu-x86_64, net]
+claims:
+  C1: {says: no change, check: objdiff, variants: [none], expect: identical}
+"""
+
+
+def plan(tmp_path: Path, text: str) -> Path:
+    (tmp_path / "plan.yaml").write_text(text)
+    return tmp_path
+
+
+def test_the_customers_plan_reads() -> None:
+    read = read_plan(ROOT / "patches" / "skb-extensions")
+    assert [row.name for row in read.variants] == ["none", "xfrm", "br_netfilter", "both"]
+    assert read.claims[0].check is Check.OBJDIFF
+    assert all(path.is_file() for row in read.variants for path in row.fragments)
+
+
+def test_a_small_plan_has_defaults(tmp_path: Path) -> None:
+    read = read_plan(plan(tmp_path, GOOD))
+    assert (read.arch, read.cc, read.base, read.suites, read.control) == ("x86_64", "gcc", (), (), "")
+
+
+@pytest.mark.parametrize(("old", "new", "line", "message"), [
+    ("series: series", "serie: series", 2, "unknown key `serie` in `plan`[\\s\\S]*did you mean `series`"),
+    ("expect: identical", "expects: identical", 6, "unknown key `expects`[\\s\\S]*did you mean `expect`"),
+    ("expect: identical", "expect: smaller", 6, "`expect` must be one of identical, changed"),
+    ("check: objdiff", "check: objdump", 6, "`check` must be one of objdiff, size, tests, not the value 'objdump'"),
+    ("variants: [none]", "variants: [nono]", 6, "must be one of none, not the value 'nono'"),
+    ("[qemu-x86_64, net]", "[qemu-x86_64, nett]", 4, "no fragment 'nett'[\\s\\S]*did you mean net"),
+    ("[qemu-x86_64, net]", "{a: b}", 4, "`none` must be a list, not a mapping"),
+    ("series: series/*.patch", "series: {a: b}", 2, "`series` must be a list, not a mapping"),
+    ("version: 6.1-1, ", "", 1, "`source` lacks `version`"),
+    ("debian: linux-source-6.1", "dir: x", 1, "unknown key `version`"),
+    ("series: series/*.patch", "series: a\nseries: b", 3, "`series` is given twice"),
+    ("series: series/*.patch", "series: [a", 3, "not YAML"),
+    ("claims:", "lab: {memory: much}\nclaims:", 5, "`memory` must be a whole number"),
+    ("claims:", "lab: {memory: 3}\nclaims:", 5, "`memory` must be at least 64, not 3"),
+    ("claims:", "suites: [no/such.py]\nclaims:", 5, "no suite 'no/such.py'"),
+])
+def test_bad_plans_name_file_line_and_remedy(tmp_path: Path, old: str, new: str, line: int, message: str) -> None:
+    assert old in GOOD
+    with pytest.raises(UsageError, match=message) as caught:
+        read_plan(plan(tmp_path, GOOD.replace(old, new, 1)))
+    assert caught.value.where == f"{tmp_path}/plan.yaml:{line}"
+
+
+def test_a_missing_or_empty_plan(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_plan(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="empty"):
+        read_plan(plan(tmp_path, ""))
+    (tmp_path / "plan.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="UTF-8"):
+        read_plan(tmp_path)
+
+
+@given(st.text(max_size=60))
+def test_no_text_makes_anything_but_a_usage_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    folder = tmp_path_factory.mktemp("plan")
+    (folder / "plan.yaml").write_text(text, encoding="utf-8", errors="replace")
+    with pytest.raises(UsageError):
+        read_plan(folder)
