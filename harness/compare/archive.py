@@ -9,12 +9,15 @@ Source of the format: `ar(5)`, and the GNU binutils manual for thin archives and
 
 from __future__ import annotations
 
+import re
 from typing import NoReturn
 
 from harness.errors import InfraError
 
 _MAGIC, _THIN = b"!<arch>\n", b"!<thin>\n"
 _HEADER = 60
+_REFERENCE = re.compile(rb"/(\d+)(:\d+)? *(/)?")
+"""A reference into the table of long names; with a colon for nested archives; binutils 2.40 ends some in a slash."""
 
 
 def _bad(path: str, what: str) -> NoReturn:
@@ -49,8 +52,9 @@ def members(data: bytes, path: str) -> tuple[str, ...]:
 
 def _name(name: bytes, long_names: bytes, path: str) -> str:
     if name[:1] == b"/":
-        start = int(name[1:]) if name[1:].isdigit() else len(long_names)
-        end = long_names.find(b"\n", start)
+        reference = _REFERENCE.fullmatch(name)
+        end = long_names.find(b"\n", int(reference[1])) if reference else -1
+        start = int(reference[1]) if reference else 0
         if end < 0:
             _bad(path, f"member name {name.decode('latin-1')} is not in its table of long names")
         name = long_names[start:end]

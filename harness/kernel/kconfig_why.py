@@ -99,8 +99,7 @@ def reasons(symbol: str, asked: str, got: Mapping[str, str], kconfigs: Kconfigs)
         return [f"no such symbol in this tree{f'; did you mean {near[0]}?' if near else ''}"]
     lines = [f"declared at {', '.join(kconfigs.where[symbol])}"]
     if asked == "n":
-        lines += [f"selected by {selector} (={got[selector]}) at {place}{f' if {_valued(when, got)}' if when else ''}"
-                  for selector, when, place in kconfigs.selected.get(symbol, ()) if selector in got]
+        lines += _selectors(symbol, got, kconfigs, frozenset({symbol}))
         if len(lines) == 1:
             lines.append("nothing that is on selects it: it has a default")
         return lines
@@ -112,6 +111,18 @@ def reasons(symbol: str, asked: str, got: Mapping[str, str], kconfigs: Kconfigs)
                   for selector, _, place in kconfigs.selected.get(symbol, ())[:5]]
     if len(lines) == 1:
         lines += [f"depends on {_valued(condition, got)}" for condition in kconfigs.depends.get(symbol, ())]
+    return lines
+
+
+def _selectors(symbol: str, got: Mapping[str, str], kconfigs: Kconfigs, seen: frozenset[str]) -> list[str]:
+    """Who selects a symbol; a selector that has no prompt is itself followed, down to what a user can turn off."""
+    lines: list[str] = []
+    for selector, when, place in kconfigs.selected.get(symbol, ()):
+        if selector in got and selector not in seen and holds(when or "y", got) is not False:
+            lines.append(f"selected by {selector} (={got[selector]}) at {place}"
+                         f"{f' if {_valued(when, got)}' if when else ''}")
+            if selector not in kconfigs.prompts:
+                lines += [f"  {line}" for line in _selectors(selector, got, kconfigs, seen | {selector})]
     return lines
 
 

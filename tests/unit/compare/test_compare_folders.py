@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from compare_kit import Compile, compile_into
 
+from harness.compare.archive import members
 from harness.compare.objdiff import compare, summary
 from harness.compare.values import Comparison
 from harness.deadline import Deadline
@@ -150,6 +151,13 @@ def test_full_archives_and_long_names_are_read(build: Path, patched: Path) -> No
         run(["ar", "rcs", "lib.a", *(f"{name}.o" for name in order)], cwd=root, deadline=Deadline.after(60))
     (delta,) = compare(build, patched).differing
     assert (delta.path, delta.changes[0].base, delta.changes[0].patched) == ("lib.a", "a" * 40 + ".o", "b.o")
+
+
+def test_the_slash_binutils_adds_to_a_reference_is_read() -> None:
+    long = b"a.o/\nb.o/\n"
+    data = b"!<thin>\n" + b"//".ljust(48) + str(len(long)).encode().ljust(10) + b"`\n" + long
+    data += b"".join(name.ljust(48) + b"9".ljust(10) + b"`\n" for name in (b"/0             /", b"/5:77"))
+    assert members(data, "x.a") == ("a.o", "b.o")
 
 
 def test_the_result_is_stable_and_goes_into_json(build: Path, patched: Path) -> None:
