@@ -179,9 +179,7 @@ def doctor(as_json: bool, cache: Path | None) -> None:
             click.echo(f"{package.name:20} {state:30} {package.why}")
         for name, value in {**boots.host_facts(), **accel, "cache": str(cache or default_root())}.items():
             click.echo(f"{name:20} {value}")
-    if missing:
-        raise InfraError(f"{len(missing)} packages are missing",
-                         hint="apt-get install " + " ".join(package.name for package in missing))
+    host.require()
 
 
 @cli.command(name="list")

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness import arch as arches
-from harness import boots, claims, suites
+from harness import boots, claims, host, suites
 from harness.arch import Arch
 from harness.claims import Check, Claim, Row, TestResult, Verdict
 from harness.compare.objdiff import compare
@@ -85,8 +85,9 @@ def resolve(plan: Plan, deadline: Deadline) -> Inputs:
 
     Raises:
         UsageError: a patch or the source is not there or malformed.
-        InfraError: the toolchain is not installed.
+        InfraError: something the host must have is not installed.
     """
+    host.require()
     root = plan.path.parent
     base, patches = (series.read_series(patterns, root) for patterns in (plan.base, plan.series))
     pinned = _pinned(plan.source)
@@ -263,6 +264,7 @@ def _boot_all(state: _Run, machine: boots.Lab, variants: Sequence[str]) -> None:
                 state.rows.append(machine.boot(finished))
         patched = state.builds.get(("patched", variant))
         if patched is not None and state.inputs.plan.suites:
+            state.progress.step(f"suites on {patched.name}")
             with state.row("suite", "all suites", variant), \
                     state.progress.counting(f"suites on {patched.name}", unit="tests") as counted:
                 rows = machine.suites(patched, counted)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from harness.errors import InfraError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
@@ -45,6 +47,19 @@ def packages() -> tuple[Package, ...]:
     text = resources.files("harness").joinpath("host_packages.txt").read_text(encoding="utf-8")
     rows = (line.split(None, 2) for line in text.splitlines() if line.strip() and not line.startswith("#"))
     return tuple(Package(name=name, probes=tuple(probes.split(",")), why=why) for name, probes, why in rows)
+
+
+def require() -> None:
+    """Raise where this host lacks a package, before any long work.
+
+    Raises:
+        InfraError: names what is missing, and the command that installs it.
+    """
+    lacking = [package for package in packages() if package.missing]
+    if lacking:
+        missing = ", ".join(probe for package in lacking for probe in package.missing)
+        raise InfraError(f"not installed on this host: {missing}",
+                         hint=f"apt-get install {' '.join(package.name for package in lacking)}, or `make setup`")
 
 
 def package_of(program: str) -> str | None:

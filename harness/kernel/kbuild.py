@@ -26,11 +26,12 @@ from harness.kernel import kbuild_box
 from harness.kernel.kbuild_box import Toolchain
 from harness.kernel.kconfig import Config
 from harness.kernel.source import Progress
-from harness.kernel.tree import Tree, difference, prepare
+from harness.kernel.tree import Tree, apply, difference, prepare
 from harness.store import Store, digest
 
 _DIAGNOSTIC = re.compile(r"^(?P<where>[^\s:]+:\d+)(?::\d+)?: (?:fatal )?(?P<kind>error|warning): (?P<text>.+)$")
 _FAILED = re.compile(r"^(?:make\[\d+\]: \*\*\* \[|\S+: undefined reference|ld: |ERROR: modpost|\S*ld\S*: )")
+_APPLY_SECONDS = 300
 _TOOLS = ("scripts/", "tools/", "arch/x86/tools/", "Makefile", "certs/")
 """Changes here reach objects in ways that `.cmd` files do not tell, so they forbid a seed."""
 
@@ -104,7 +105,7 @@ def build(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store
     Raises:
         KernelError: it does not compile; the first errors are in the detail.
     """
-    key = _key(tree, config, arch, toolchain, again)
+    key = _key(tree, config, arch, toolchain, store, again)
     name = f"{tree.name}/{config.variant}"
     reused = store.has("build", key)
 
@@ -134,13 +135,14 @@ def build(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store
 
 def cached(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store: Store) -> Build | None:
     """The finished build of a tree and configuration, if the cache has it."""
-    key = _key(tree, config, arch, toolchain, "")
+    key = _key(tree, config, arch, toolchain, store, "")
     entry = store.load("build", key)
     return None if entry is None else _load(entry, tree, config, arch, key, reused=True)
 
 
-def _key(tree: Tree, config: Config, arch: Arch, toolchain: Toolchain, again: str) -> str:
-    return digest("build", tree.key, digest(config.text), arch.name, toolchain.key, again)
+def _key(tree: Tree, config: Config, arch: Arch, toolchain: Toolchain, store: Store, again: str) -> str:
+    content = apply(tree, store, deadline=Deadline.after(_APPLY_SECONDS)).key
+    return digest("build", content, digest(config.text), arch.name, toolchain.key, again)
 
 
 def _load(entry: Path, tree: Tree, config: Config, arch: Arch, key: str, *, reused: bool) -> Build:

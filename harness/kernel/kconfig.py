@@ -20,7 +20,7 @@ from harness.errors import KernelError, UsageError
 from harness.kernel import kbuild_box, kconfig_why
 from harness.kernel.kbuild_box import Toolchain
 from harness.kernel.source import Progress
-from harness.kernel.tree import Tree, prepare
+from harness.kernel.tree import Tree, apply, prepare
 from harness.store import Store, digest
 
 _LINE = re.compile(r"^CONFIG_(\w+)=(.+)$")
@@ -91,7 +91,8 @@ def configure(tree: Tree, variant: str, asked: Sequence[Asked], *, arch: Arch, t
         KernelError: Kconfig fails on this tree, or a symbol did not come out as asked; each such symbol is listed
             with what was asked, what came out, and what selects it or what it depends on.
     """
-    key = digest("config", tree.key, arch.name, [(row.symbol, row.value) for row in asked], toolchain.key)
+    content = apply(tree, store, deadline=deadline, progress=progress).key
+    key = digest("config", content, arch.name, [(row.symbol, row.value) for row in asked], toolchain.key)
 
     def make(stage: Path) -> None:
         progress(f"configuring {tree.name}/{variant}")

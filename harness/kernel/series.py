@@ -42,14 +42,15 @@ class Patch:
 
 
 def read_series(patterns: Sequence[str], root: Path) -> tuple[Patch, ...]:
-    """The patches that glob patterns below `root` name, each pattern's in the order of their file names.
+    """The patches that glob patterns (relative to `root`) name, each pattern's in the order of their file names.
 
     Raises:
         UsageError: a pattern matches nothing, or a file is not a patch in mail form.
     """
     found: list[Patch] = []
     for pattern in patterns:
-        paths = sorted(root.glob(pattern)) if not Path(pattern).is_absolute() else [Path(pattern)]
+        anchor = Path(pattern).anchor
+        paths = sorted(Path(anchor or root).glob(pattern.removeprefix(anchor)))
         if not paths:
             raise UsageError(f"no patch matches {pattern!r}", where=str(root),
                              hint="patterns are relative to the plan's folder")

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Source + patches to trees: base, patched, and each step between.
 
+A tree is known by its content: a patch whose message alone changed leaves it, and all that was built of it, as it was.
+
 A patch touches a few dozen of 80,000 files. So `git am` runs, in the sandbox, in a small repository that holds only
 those files, and the result is laid over a tree of hard links to the clean source: seconds become a fraction of one,
 and git itself still judges whether a patch applies. Files in a tree are shared with the source; nobody writes there.
@@ -8,8 +10,10 @@ and git itself still judges whether a patch applies. Files in a tree are shared 
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +25,7 @@ from harness.errors import KernelError
 from harness.kernel import series
 from harness.kernel.series import Patch
 from harness.kernel.source import Progress, Source, fetch
-from harness.store import Store, digest
+from harness.store import Store, digest, file_digest
 
 _GIT_ENV = {
     "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_TERMINAL_PROMPT": "0",
@@ -44,10 +48,47 @@ class Tree:
     source: Source
     patches: tuple[Patch, ...] = field(default=())
 
-    @property
-    def key(self) -> str:
-        """What it is cached under: the source's content and the patches' text."""
-        return digest("tree", self.source.sha256, [patch.sha256 for patch in self.patches])
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What applying a tree's patches came to.
+
+    Attributes:
+        files: a folder with every file that git wrote, at its path.
+        written: their paths.
+        removed: paths of the source that are gone.
+        key: the digest of the tree's content.
+    """
+
+    files: Path
+    written: tuple[str, ...]
+    removed: tuple[str, ...]
+    key: str
+
+
+def apply(tree: Tree, store: Store, *, deadline: Deadline, progress: Progress = lambda _: None) -> Applied:
+    """Apply a tree's patches, once for their text.
+
+    Raises:
+        KernelError: a patch does not apply; says which, at which file and hunk, in git's words.
+    """
+    def make(stage: Path) -> None:
+        clean = fetch(tree.source, store, deadline=deadline, progress=progress)
+        progress(f"applying {len(tree.patches)} patches: {tree.name}")
+        (stage / "files").mkdir()
+        with store.staging() as work:
+            written, removed = _git_am(tree.patches, clean, work / "repo", deadline)
+            for name in written:
+                (stage / "files" / name).parent.mkdir(parents=True, exist_ok=True)
+                (work / "repo" / name).rename(stage / "files" / name)
+        (stage / "applied.json").write_text(json.dumps({"written": written, "removed": removed}), encoding="utf-8")
+
+    text = digest("applied", tree.source.sha256, [patch.sha256 for patch in tree.patches])
+    entry = store.get("applied", text, make, deadline=deadline, waiting=progress)
+    facts = json.loads((entry / "applied.json").read_text(encoding="utf-8"))
+    contents = {name: [_mode(entry / "files" / name), file_digest(entry / "files" / name)] for name in facts["written"]}
+    return Applied(files=entry / "files", written=tuple(facts["written"]), removed=tuple(facts["removed"]),
+                   key=digest("tree", tree.source.sha256, contents, facts["removed"]))
 
 
 def prepare(tree: Tree, store: Store, *, deadline: Deadline, progress: Progress = lambda _: None) -> Path:
@@ -57,23 +98,21 @@ def prepare(tree: Tree, store: Store, *, deadline: Deadline, progress: Progress 
         KernelError: a patch does not apply; says which, at which file and hunk, in git's words.
     """
     clean = fetch(tree.source, store, deadline=deadline, progress=progress)
-    if not tree.patches:
+    applied = apply(tree, store, deadline=deadline, progress=progress)
+    if not (applied.written or applied.removed):
         return clean
 
     def make(stage: Path) -> None:
-        progress(f"applying {len(tree.patches)} patches: {tree.name}")
-        with store.staging() as work:
-            written, removed = _apply(tree.patches, clean, work / "repo", deadline)
-            proc.run(["cp", "-al", f"{clean}/.", str(stage)], deadline=deadline)
-            for name in removed:
-                (stage / name).unlink()
-            for name in written:
-                target = stage / name
-                target.unlink(missing_ok=True)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                (work / "repo" / name).rename(target)
+        proc.run(["cp", "-al", f"{clean}/.", str(stage)], deadline=deadline)
+        for name in applied.removed:
+            (stage / name).unlink()
+        for name in applied.written:
+            target = stage / name
+            target.unlink(missing_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(applied.files / name, target)
 
-    return store.get("tree", tree.key, make, deadline=deadline, content=False, waiting=progress)
+    return store.get("tree", applied.key, make, deadline=deadline, content=False, waiting=progress)
 
 
 def difference(old: Tree, new: Tree, store: Store, deadline: Deadline) -> frozenset[str]:
@@ -85,12 +124,16 @@ def difference(old: Tree, new: Tree, store: Store, deadline: Deadline) -> frozen
 
 def _content(path: Path) -> tuple[int, bytes] | None:
     try:
-        return path.stat().st_mode & 0o111, path.read_bytes()
+        return _mode(path), path.read_bytes()
     except FileNotFoundError:
         return None
 
 
-def _apply(patches: Sequence[Patch], clean: Path, repo: Path, deadline: Deadline) -> tuple[list[str], list[str]]:
+def _mode(path: Path) -> int:
+    return path.stat().st_mode & 0o111
+
+
+def _git_am(patches: Sequence[Patch], clean: Path, repo: Path, deadline: Deadline) -> tuple[list[str], list[str]]:
     """`git am` the patches on the files they touch; which files there are afterwards, and which are gone."""
     touched = sorted({name for patch in patches for name in patch.touches})
     repo.mkdir()

@@ -53,7 +53,7 @@ def source_yaml() -> str:
 Edit = Callable[[str, str, str], Path]
 
 
-@pytest.fixture()
+@pytest.fixture
 def patch_of(clean_tree: Path, tmp_path: Path) -> Edit:
     """Makes a patch file that replaces a text, found once, in a file of the clean tree."""
     def make(name: str, old: str, new: str) -> Path:
@@ -83,7 +83,7 @@ def write_patch(folder: Path, name: str, before: str, after: str) -> Path:
 PlanMaker = Callable[..., Path]
 
 
-@pytest.fixture()
+@pytest.fixture
 def make_plan(tmp_path: Path, source_yaml: str) -> PlanMaker:
     """Writes a plan on the real source, with the patches in `tmp_path/series`; more YAML may be given."""
     def make(variant: str = "[qemu-x86_64, net, nics, no-xfrm, no-br_netfilter]", *, more: str = "") -> Path:

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The pytest side of guest suites: fixtures that hold booted machines, marks, and a record of every result.
+
+`harness.suites` starts pytest with `-p harness.pytest_plugin --harness-session=FILE` and reads the records. A test
+has no result until it has earned one: "started" is written before it runs, "finished" after its teardown. What a
+kernel reported outranks what the test noticed, and fails a test that noticed nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import textwrap
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import arch
+from harness.claims import Verdict
+from harness.deadline import Deadline
+from harness.errors import HarnessError, KernelError, UsageError
+from harness.lab import topology as topologies
+from harness.lab.bench import Lab, up
+from harness.lab.kernel import Kernel, parse_config
+from harness.suites import Session
+from harness.vm.qemu import MachineSpec
+
+_SETUP = 60.0
+"""Seconds beyond the boot for links and addresses."""
+_TRACEBACK = 25
+_CONSOLE = 15
+_REASON = 400
+_KEY = pytest.StashKey["Recorder"]()
+_LABS = pytest.StashKey[list[Lab]]()
+_MARKS = (
+    "topology(name): the machines and links that a guest test runs on",
+    "needs(*options): kernel options a guest test needs; a variant without them does not run it",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--harness-session", metavar="FILE", help="the session file that `harness run` wrote")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for mark in _MARKS:
+        config.addinivalue_line("markers", mark)
+    config.stash[_LABS] = []
+    path = config.getoption("--harness-session")
+    if path is not None:
+        try:
+            session = Session.read(Path(path))
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from error
+        recorder = Recorder(session)
+        config.pluginmanager.register(recorder, "harness-recorder")
+        config.stash[_KEY] = recorder
+
+
+class Recorder:
+    """Selects the tests of a session and writes what each earned, a JSON record a line."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.kernel = Kernel(tree=session.tree, variant=session.variant,
+                             config=parse_config(Path(session.config).read_text(encoding="utf-8")))
+        self._phases: list[tuple[Verdict, str, tuple[str, ...]]] = []
+
+    def write(self, event: str, item: pytest.Item, **fields: object) -> None:
+        record = {"event": event, "id": _id(item), **fields}
+        with Path(self.session.results).open("a", encoding="utf-8") as sink:
+            sink.write(json.dumps(record) + "\n")
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Plan what the kernel can run; the rest is recorded as not applicable, with what it lacks."""
+        kept, left = [], []
+        for item in items:
+            wanted = tuple(dict.fromkeys(option for mark in item.iter_markers("needs") for option in mark.args))
+            lacking = self.kernel.lacks(wanted)
+            if lacking:
+                self.write("not-applicable", item,
+                           reason="the kernel lacks " + ", ".join(f"CONFIG_{option}" for option in lacking))
+                left.append(item)
+            else:
+                self.write("planned", item)
+                kept.append(item)
+        items[:] = kept
+        if left:
+            config.hook.pytest_deselected(items=left)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        self.write("started", item)
+        self._phases = []
+        began = time.monotonic()
+        outcome = yield
+        verdict, reason, detail = self._judge(item)
+        self.write("finished", item, verdict=str(verdict), reason=reason, seconds=round(time.monotonic() - began, 3),
+                   detail=list(detail))
+        return outcome
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]
+                                  ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if call.excinfo is not None:
+            verdict, reason = verdict_of(call.excinfo.value, call.when)
+            self._phases.append((verdict, reason, _detail(item, call.excinfo.value, report)))
+        return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Look at every kernel after the test, whether it failed or not."""
+        try:
+            outcome = yield
+        except Exception as error:
+            if not isinstance(error, KernelError):
+                _check_labs(item, error)
+            raise
+        _check_labs(item, None)
+        return outcome
+
+    def _judge(self, item: pytest.Item) -> tuple[Verdict, str, tuple[str, ...]]:
+        """The first thing that went wrong; a failure in teardown counts as much as one in the test."""
+        bad = [phase for phase in self._phases if phase[0] is not Verdict.SKIP]
+        if bad or self._phases:
+            return (bad or self._phases)[0]
+        if not asserts_something(item):
+            return Verdict.ERROR, "the test asserts nothing: it cannot fail", ()
+        return Verdict.PASS, "", ()
+
+
+@pytest.fixture(scope="session")
+def session(request: pytest.FixtureRequest) -> Session:
+    """What `harness run` asked for.
+
+    Raises:
+        pytest.UsageError: pytest was started by hand.
+    """
+    return _recorder(request.config).session
+
+
+@pytest.fixture(scope="session")
+def kernel(request: pytest.FixtureRequest) -> Kernel:
+    """The kernel under test: its tree and its options."""
+    return _recorder(request.config).kernel
+
+
+@pytest.fixture(scope="module")
+def lab(request: pytest.FixtureRequest, session: Session) -> Iterator[Lab]:
+    """The machines of the module's `topology` mark, booted and wired once for the whole file."""
+    module = request.module
+    marks = list(request.node.iter_markers("topology"))
+    if len(marks) != 1 or len(marks[0].args) != 1:
+        raise UsageError('a file of guest tests says once which machines it needs',
+                         where=str(module.__file__), hint='pytestmark = [pytest.mark.topology("pair")]')
+    topology = topologies.get(marks[0].args[0])
+    deadline = Deadline.after(session.boot_timeout + _SETUP)
+    with up(topology, _template(session), Path(session.workdir) / module.__name__.rpartition(".")[2],
+            deadline=deadline) as running:
+        labs = request.config.stash[_LABS]
+        labs.append(running)
+        try:
+            yield running
+        finally:
+            labs.remove(running)
+
+
+def verdict_of(error: BaseException, when: str) -> tuple[Verdict, str]:
+    """What an exception out of a test's phase (`setup`, `call`, `teardown`) makes of it, and why in one line."""
+    if isinstance(error, pytest.skip.Exception):
+        return Verdict.SKIP, _line(error.msg or "no reason given")
+    if isinstance(error, KernelError):
+        return Verdict.FAIL, _line(f"{error.what} [{error.where}]" if error.where else error.what)
+    if isinstance(error, HarnessError):
+        return Verdict.ERROR, _line(f"{error.what} [{error.where}]" if error.where else error.what)
+    if isinstance(error, AssertionError) and when == "call":
+        return Verdict.FAIL, _line(str(error) or "assertion failed")
+    if isinstance(error, pytest.fail.Exception) and when == "call":
+        return Verdict.FAIL, _line(error.msg or "failed")
+    return Verdict.ERROR, _line(f"{type(error).__name__} in {when}: {error}")
+
+
+def asserts_something(item: pytest.Item) -> bool:
+    """Whether a test's own source has an `assert` or a `pytest.raises`: one without cannot fail."""
+    function = getattr(item, "function", None)
+    if function is None:
+        return True
+    nodes = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))))
+    return any(isinstance(node, ast.Assert) or (isinstance(node, ast.Attribute) and node.attr == "raises")
+               for node in nodes)
+
+
+def _recorder(config: pytest.Config) -> Recorder:
+    try:
+        return config.stash[_KEY]
+    except KeyError:
+        raise pytest.UsageError("guest tests need a kernel: they are run by `harness run PLAN`, which starts pytest "
+                                "with --harness-session=FILE") from None
+
+
+def _template(session: Session) -> MachineSpec:
+    return MachineSpec(name="template", kernel=Path(session.image), initrd=(Path(session.rootfs),),
+                       arch=arch.get(session.arch), accel=session.accel, memory_mib=session.memory, cpus=session.cpus)
+
+
+def _check_labs(item: pytest.Item, error: Exception | None) -> None:
+    for running in item.config.stash[_LABS]:
+        try:
+            running.check(item.name)
+        except KernelError as cause:
+            raise cause from error
+
+
+def _detail(item: pytest.Item, error: BaseException, report: pytest.TestReport) -> tuple[str, ...]:
+    """What a reader needs first: the error's own evidence, the end of the traceback, what the kernels said last."""
+    lines = list(error.detail) if isinstance(error, HarnessError) else []
+    lines += report.longreprtext.splitlines()[-_TRACEBACK:]
+    for running in item.config.stash[_LABS]:
+        for host in running.hosts.values():
+            tail = host.machine.console.tail()[-_CONSOLE:]
+            lines += [f"console of {host.name} ({host.machine.files.console}):", *(f"  {line}" for line in tail)]
+    return tuple(lines)
+
+
+def _id(item: pytest.Item) -> str:
+    return f"{item.path}::{item.nodeid.partition('::')[2]}"
+
+
+def _line(text: str) -> str:
+    """`text` in one line of bearable length."""
+    line = " ".join(text.split())
+    return line if len(line) <= _REASON else f"{line[:_REASON - 1]}…"

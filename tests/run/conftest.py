@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Whole runs of the `harness` command, as a user starts them; builds come from the user's cache where it has them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PLAN = ROOT / "patches" / "skb-extensions"
+HARNESS = (sys.executable, "-m", "harness")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """A finished `harness` command and its run folder."""
+
+    code: int
+    out: str
+    err: str
+    folder: Path
+
+    @property
+    def results(self) -> dict[str, Any]:
+        value = json.loads((self.folder / "results.json").read_text(encoding="utf-8"))
+        assert isinstance(value, dict)
+        return value
+
+    def rows(self, kind: str, **wanted: str) -> list[dict[str, Any]]:
+        return [row for row in self.results["rows"]
+                if row["kind"] == kind and all(row[key] == value for key, value in wanted.items())]
+
+    def __str__(self) -> str:
+        return f"exit code {self.code}\n{self.out}\n{self.err[-4000:]}"
+
+
+Runner = Callable[..., Ran]
+
+
+def harness(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end, with no terminal."""
+    return subprocess.run([*HARNESS, *arguments], cwd=cwd, capture_output=True, text=True, check=False,
+                          stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Runner:
+    """`harness run PLAN ...`, with its run folder in `tmp_path`."""
+    def start(plan: Path, *arguments: str) -> Ran:
+        folder = tmp_path / "run"
+        done = harness("run", str(plan), "--out", str(folder), *arguments, cwd=tmp_path)
+        return Ran(code=done.returncode, out=done.stdout, err=done.stderr, folder=folder)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def customer(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """The run that `make run` does, done once for all tests that look at it."""
+    folder = tmp_path_factory.mktemp("customer") / "run"
+    done = harness("run", str(PLAN), "--out", str(folder), cwd=ROOT)
+    return Ran(code=done.returncode, out=done.stdout, err=done.stderr, folder=folder)
+
+
+PlanMaker = Callable[..., Path]
+
+
+@pytest.fixture
+def derived_plan(tmp_path: Path) -> PlanMaker:
+    """Writes a plan like the customer's, on the same base, with patches added to the series or put in its place."""
+    def make(*, extra: Sequence[Path] = (), series: bool = True, variants: Sequence[str] = ("both",),
+             suites: Sequence[str] = (), more: str = "") -> Path:
+        text = (PLAN / "plan.yaml").read_text(encoding="utf-8")
+        source = text[text.index("source:"):text.index("base:")]
+        rows = [line for line in text.splitlines() if line.strip().startswith(tuple(f"{name}:" for name in variants))
+                and "[" in line]
+        patches = [f"{PLAN}/series/*.patch"] * series + [str(path) for path in extra]
+        (tmp_path / "plan.yaml").write_text("\n".join([
+            source, f"base: {PLAN}/base/*.patch", f"series: {json.dumps(patches)}", "variants:", *rows,
+            *([f"suites: {json.dumps(list(suites))}"] if suites else []), more, ""]), encoding="utf-8")
+        return tmp_path
+
+    return make

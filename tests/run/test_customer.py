@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The first customer: the skb extension series, from its source to its verdict."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from junitparser import JUnitXml
+
+from tests.run.conftest import PLAN, ROOT, Ran, harness
+
+VARIANTS = ("none", "xfrm", "br_netfilter", "both")
+SIDES = ("base", "patched")
+
+
+def test_everything_passed(customer: Ran) -> None:
+    bad = [row for row in customer.results["rows"] if row["verdict"] != "PASS"]
+    assert not bad, json.dumps(bad, indent=1)
+    assert customer.code == 0, customer
+
+
+def test_c1_is_judged_on_none_by_objects_that_were_compared(customer: Ran) -> None:
+    (row,) = customer.rows("claim", id="C1")
+    assert (row["variant"], row["verdict"]) == ("none", "PASS")
+    comparison = json.loads((customer.folder / "objdiff" / "none.json").read_text())
+    assert comparison["objects"] > 1000
+    assert comparison["identical_code"] is True
+
+
+@pytest.mark.parametrize("variant", VARIANTS[1:])
+def test_the_comparison_finds_the_series_where_it_is(customer: Ran, variant: str) -> None:
+    comparison = json.loads((customer.folder / "objdiff" / f"{variant}.json").read_text())
+    assert comparison["identical_code"] is False
+    changed = {delta["path"] for delta in comparison["deltas"] if delta["status"] == "changed"}
+    assert "net/core/skbuff.o" in changed
+    assert customer.rows("claim", id="C1-control", variant=variant)[0]["verdict"] == "PASS"
+    assert customer.rows("claim", id="C2", variant=variant)
+
+
+def test_the_negative_control_ran(customer: Ran) -> None:
+    (row,) = customer.rows("control")
+    assert row["verdict"] == "PASS"
+    comparison = json.loads((customer.folder / "objdiff" / "control-none.json").read_text())
+    assert comparison["identical"] == comparison["objects"] > 1000
+
+
+def test_all_eight_kernels_booted_and_left_their_logs(customer: Ran) -> None:
+    for side in SIDES:
+        for variant in VARIANTS:
+            (row,) = customer.rows("boot", id=f"{side}/{variant}")
+            assert row["verdict"] == "PASS"
+            console = (customer.folder / "boots" / f"{side}-{variant}" / "dut" / "console.log").read_text()
+            assert "Linux version 6.1.192" in console
+            assert (customer.folder / "builds" / f"{side}-{variant}.log").stat().st_size > 0
+
+
+def test_every_suite_ran_where_it_applies(customer: Ran) -> None:
+    ran = {(row["id"].rpartition("/")[2], row["variant"]) for row in customer.rows("suite") if row["tests"]}
+    wanted = {("test_link.py", variant) for variant in VARIANTS}
+    wanted |= {("test_bridge.py", variant) for variant in ("br_netfilter", "both")}
+    wanted |= {("test_ipsec.py", variant) for variant in ("xfrm", "both")}
+    wanted |= {("test_bridged_ipsec.py", "both")}
+    assert ran == wanted
+
+
+def test_junit_says_the_same(customer: Ran) -> None:
+    junit = JUnitXml.fromfile(str(customer.folder / "junit.xml"))
+    tests = sum(max(len(row["tests"]), 1) for row in customer.results["rows"])
+    assert (junit.tests, junit.failures, junit.errors) == (tests, 0, 0)
+
+
+def test_results_name_what_they_are_about(customer: Ran) -> None:
+    results = customer.results
+    assert results["schema"] == "harness.results/1"
+    assert len(results["builds"]) == 8
+    for build in results["builds"]:
+        assert len(build["vmlinux_sha256"]) == 64
+    assert results["inputs"]["source_sha256"] in (PLAN / "plan.yaml").read_text()
+    assert f"harness run {PLAN}" in (customer.folder / "repeat.sh").read_text()
+
+
+def test_the_table_is_readable_without_a_terminal(customer: Ran) -> None:
+    assert "\x1b" not in customer.out + customer.err
+    for word in ("C1", "C2", "PASS", "patched/both", "test_link.py"):
+        assert word in customer.out
+
+
+def test_what_was_built_is_reused(customer: Ran) -> None:
+    before = {build["name"]: build for build in customer.results["builds"]}
+    done = harness("build", str(PLAN), "--json", cwd=ROOT)
+    again = json.loads(done.stdout)
+    assert {row["name"] for row in again} == set(before)
+    for row in again:
+        assert row["reused"] is True
+        vmlinux = Path(row["out"]) / "vmlinux"
+        assert hashlib.sha256(vmlinux.read_bytes()).hexdigest() == before[row["name"]]["vmlinux_sha256"]
