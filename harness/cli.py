@@ -101,10 +101,9 @@ def build(plan: Path, variants: tuple[str, ...], side: str, cache: Path | None, 
     read, store, progress = read_plan(plan), _store(cache), Progress(quiet=quiet)
     inputs = engine.resolve(read, Deadline.after(60))
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
-    configs = {(where, name): engine.configure(inputs, where, name, store=store, progress=progress)
-               for name in names for where in engine.SIDES if side in ("both", "patched", where)}
-    found = [engine.build(inputs, where, name, configs, store=store, progress=progress)
-             for where, name in configs if side in ("both", where)]
+    configs = [(where, engine.configure(inputs, where, name, store=store, progress=progress))
+               for name in names for where in engine.SIDES if side in ("both", where)]
+    found = [engine.build(inputs, where, config, store=store, progress=progress) for where, config in configs]
     if as_json:
         click.echo(json.dumps([{"name": item.name, "out": str(item.out), "image": str(item.image),
                                 "seconds": round(item.seconds, 1), "reused": item.reused} for item in found], indent=1))
@@ -149,9 +148,8 @@ def boot(plan: Path, variant: str, side: str, command: str | None, accel: str | 
     read, store, progress = read_plan(plan), _store(cache), Progress(quiet=quiet)
     read.variant(variant)
     inputs = engine.resolve(read, Deadline.after(60))
-    configs = {(where, variant): engine.configure(inputs, where, variant, store=store, progress=progress)
-               for where in engine.SIDES if where in ("base", side)}
-    finished = engine.build(inputs, side, variant, configs, store=store, progress=progress)
+    config = engine.configure(inputs, side, variant, store=store, progress=progress)
+    finished = engine.build(inputs, side, config, store=store, progress=progress)
     userland = boots.userland(store, inputs.arch, progress=progress.step)
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
         chosen = boots.accelerator(store, inputs.arch, finished.image, override=accel or "", progress=progress.step)

@@ -112,23 +112,27 @@ def configure(inputs: Inputs, side: str, variant: str, *, store: Store, progress
                              store=store, deadline=Deadline.after(BUILD_SECONDS), progress=progress.step)
 
 
-def build(inputs: Inputs, side: str, variant: str, configs: Configs, *, store: Store, progress: Progress,
-          again: str = "") -> Build:
-    """One build, started from the nearest finished one.
-
-    Nearest is: the base of the same variant, then another variant of the same tree, then any. A control (`again`) is
-    built from nothing.
-    """
-    order = sorted((key for key in configs if key != (side, variant)),
-                   key=lambda key: (key != ("base", variant), key[0] != side, key[1] != variant))
-    ready = (Seed(tree=inputs.trees[key[0]], build=found) for key in order
-             if (found := kbuild.cached(inputs.trees[key[0]], configs[key], arch=inputs.arch,
-                                        toolchain=inputs.toolchain, store=store)))
-    seed = None if again else next(ready, None)
-    with progress.counting(f"{side}/{variant}") as counted:
-        return kbuild.build(inputs.trees[side], configs[side, variant], arch=inputs.arch, toolchain=inputs.toolchain,
+def build(inputs: Inputs, side: str, config: Config, *, store: Store, progress: Progress, again: str = "") -> Build:
+    """One build, started from the nearest finished one; a control (`again`) from nothing."""
+    seed = None if again else _nearest(inputs, side, config.variant, store)
+    with progress.counting(f"{side}/{config.variant}") as counted:
+        return kbuild.build(inputs.trees[side], config, arch=inputs.arch, toolchain=inputs.toolchain,
                             store=store, deadline=Deadline.after(BUILD_SECONDS), again=again, seed=seed,
                             progress=progress.step, counted=counted)
+
+
+def _nearest(inputs: Inputs, side: str, variant: str, store: Store) -> Seed | None:
+    """The finished build to start from: base of the same variant, then another variant of the same tree, then any."""
+    others = [(tree, row.name) for row in inputs.plan.variants for tree in SIDES if (tree, row.name) != (side, variant)]
+    for tree, name in sorted(others, key=lambda key: (key != ("base", variant), key[0] != side, key[1] != variant)):
+        asked = kconfig.read_fragments(inputs.plan.variant(name).fragments)
+        config = kconfig.cached(inputs.trees[tree], name, asked, arch=inputs.arch, toolchain=inputs.toolchain,
+                                store=store, deadline=Deadline.after(BUILD_SECONDS))
+        found = config and kbuild.cached(inputs.trees[tree], config, arch=inputs.arch, toolchain=inputs.toolchain,
+                                         store=store)
+        if found:
+            return Seed(tree=inputs.trees[tree], build=found)
+    return None
 
 
 def run(plan: Plan, *, store: Store, out: Path, progress: Progress, command: Sequence[str],
@@ -203,7 +207,8 @@ def _build_all(state: _Run, configs: Configs, variants: Sequence[str]) -> None:
     for variant in sorted(variants, key=lambda name: name == state.inputs.plan.control):
         for side in SIDES:
             with state.row("build", f"{side}/{variant}", variant):
-                _keep(state, build(state.inputs, side, variant, configs, store=state.store, progress=state.progress))
+                _keep(state, build(state.inputs, side, configs[side, variant], store=state.store,
+                                   progress=state.progress))
 
 
 def _keep(state: _Run, finished: Build) -> Build:
@@ -225,7 +230,7 @@ def _control(state: _Run, configs: Configs, variants: Sequence[str]) -> None:
     if variant not in variants or first is None:
         return
     with state.row("control", "base twice", variant):
-        second = build(state.inputs, "base", variant, configs, store=state.store, progress=state.progress,
+        second = build(state.inputs, "base", configs["base", variant], store=state.store, progress=state.progress,
                        again="control")
         comparison = compare(first.out, second.out)
         same = comparison.objects > 0 and comparison.identical == comparison.objects

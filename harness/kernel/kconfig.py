@@ -91,8 +91,7 @@ def configure(tree: Tree, variant: str, asked: Sequence[Asked], *, arch: Arch, t
         KernelError: Kconfig fails on this tree, or a symbol did not come out as asked; each such symbol is listed
             with what was asked, what came out, and what selects it or what it depends on.
     """
-    content = apply(tree, store, deadline=deadline, progress=progress).key
-    key = digest("config", content, arch.name, [(row.symbol, row.value) for row in asked], toolchain.key)
+    key = _key(tree, asked, arch, toolchain, store, deadline)
 
     def make(stage: Path) -> None:
         progress(f"configuring {tree.name}/{variant}")
@@ -115,6 +114,20 @@ def configure(tree: Tree, variant: str, asked: Sequence[Asked], *, arch: Arch, t
 
     entry = store.get("config", key, make, deadline=deadline, waiting=progress)
     return Config(variant=variant, text=(entry / "config").read_text(encoding="utf-8"), asked=tuple(asked))
+
+
+def cached(tree: Tree, variant: str, asked: Sequence[Asked], *, arch: Arch, toolchain: Toolchain, store: Store,
+           deadline: Deadline) -> Config | None:
+    """The configuration, if the cache has it."""
+    entry = store.load("config", _key(tree, asked, arch, toolchain, store, deadline))
+    if entry is None:
+        return None
+    return Config(variant=variant, text=(entry / "config").read_text(encoding="utf-8"), asked=tuple(asked))
+
+
+def _key(tree: Tree, asked: Sequence[Asked], arch: Arch, toolchain: Toolchain, store: Store, deadline: Deadline) -> str:
+    content = apply(tree, store, deadline=deadline).key
+    return digest("config", content, arch.name, [(row.symbol, row.value) for row in asked], toolchain.key)
 
 
 def _tools(tree: Tree, source: Path, arch: Arch, toolchain: Toolchain, store: Store, deadline: Deadline) -> Path:

@@ -10,37 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import engine
-from harness.deadline import Deadline
-from harness.engine import Inputs
-from harness.kernel.source import fetch
-from harness.plan import read_plan
-from harness.report.progress import Progress
-from harness.store import Store, default_root
-
-ROOT = Path(__file__).parents[2]
-PLAN = ROOT / "patches" / "skb-extensions"
-
-
-@pytest.fixture(scope="session")
-def store() -> Store:
-    return Store(root=default_root())
-
-
-@pytest.fixture(scope="session")
-def progress() -> Progress:
-    return Progress(quiet=True)
-
-
-@pytest.fixture(scope="session")
-def inputs() -> Inputs:
-    return engine.resolve(read_plan(PLAN), Deadline.after(60))
-
-
-@pytest.fixture(scope="session")
-def clean_tree(inputs: Inputs, store: Store) -> Path:
-    """Debian's kernel source as the customer's plan pins it."""
-    return fetch(inputs.trees["base"].source, store, deadline=Deadline.after(900))
+from tests.conftest import PLAN
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -13,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock, Timeout
 
-ROOT = Path(__file__).parents[2]
-PLAN = ROOT / "patches" / "skb-extensions"
+from harness.store import default_root
+from tests.build.conftest import write_patch
+from tests.conftest import PLAN, ROOT
+
 HARNESS = (sys.executable, "-m", "harness")
 
 
@@ -40,6 +44,17 @@ class Ran:
 
     def __str__(self) -> str:
         return f"exit code {self.code}\n{self.out}\n{self.err[-4000:]}"
+
+
+def half_written() -> list[Path]:
+    """Staging folders in the cache that no living process holds: what a run left behind."""
+    found = []
+    for path in (default_root() / "staging").iterdir():
+        lock = FileLock(f"{path}.lock")
+        if path.is_dir():
+            with contextlib.suppress(Timeout), lock.acquire(timeout=0):
+                found.append(path)
+    return found
 
 
 Runner = Callable[..., Ran]
@@ -87,5 +102,19 @@ def derived_plan(tmp_path: Path) -> PlanMaker:
             source, f"base: {PLAN}/base/*.patch", f"series: {json.dumps(patches)}", "variants:", *rows,
             *([f"suites: {json.dumps(list(suites))}"] if suites else []), more, ""]), encoding="utf-8")
         return tmp_path
+
+    return make
+
+
+DummyPatch = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def dummy_patch(clean_tree: Path, tmp_path: Path) -> DummyPatch:
+    """Makes a patch that replaces a text in the dummy driver, which the customer's series does not touch."""
+    def make(old: str, new: str) -> Path:
+        before = (clean_tree / "drivers/net/dummy.c").read_text(encoding="utf-8")
+        assert before.count(old) == 1
+        return write_patch(tmp_path / "extra", "drivers/net/dummy.c", before, before.replace(old, new))
 
     return make

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from harness.store import Store, default_root
-from tests.build.conftest import write_patch
-from tests.run.conftest import PLAN, ROOT, PlanMaker, Ran, Runner, harness
+from tests.conftest import PLAN, ROOT
+from tests.run.conftest import DummyPatch, PlanMaker, Ran, Runner, half_written, harness
 
-DUMMY = "drivers/net/dummy.c"
 INIT = "\tdown_write(&pernet_ops_rwsem);\n\trtnl_lock();\n"
 
 
@@ -24,14 +23,7 @@ def clear(ran: Ran, code: int, *said: str) -> None:
     for text in said:
         assert text in ran.err + ran.out, ran
     assert "Traceback" not in ran.err + ran.out, ran
-    assert not [path for path in (default_root() / "staging").iterdir() if path.is_dir()]
-
-
-def dummy_patch(tmp_path: Path, old: str, new: str) -> Path:
-    """A patch on the customer's patched tree; `dummy.c` is the same there as in Debian's source."""
-    before = next(default_root().glob("source/*/data")).joinpath(DUMMY).read_text(encoding="utf-8")
-    assert before.count(old) == 1
-    return write_patch(tmp_path / "extra", DUMMY, before, before.replace(old, new))
+    assert not half_written()
 
 
 def test_an_unknown_key(run: Runner, derived_plan: PlanMaker) -> None:
@@ -69,16 +61,16 @@ def test_an_option_that_was_not_honoured(run: Runner, derived_plan: PlanMaker, t
     clear(run(plan), 1, "did not come out as asked", "CONFIG_MPTCP: asked y", "came out n", "depends on")
 
 
-def test_a_compiler_error_shows_the_first_errors(run: Runner, derived_plan: PlanMaker, tmp_path: Path) -> None:
-    broken = dummy_patch(tmp_path, "static int numdummies = 1;\n", "static int numdummies = not_declared;\n")
+def test_a_compiler_error_shows_the_first_errors(run: Runner, derived_plan: PlanMaker, dummy_patch: DummyPatch) -> None:
+    broken = dummy_patch("static int numdummies = 1;\n", "static int numdummies = not_declared;\n")
     ran = run(derived_plan(extra=[broken]))
     clear(ran, 1, "patched/both", "does not compile", "drivers/net/dummy.c:46: error:", "not_declared")
     (row,) = ran.rows("build")
     assert (row["id"], row["verdict"]) == ("patched/both", "FAIL")
 
 
-def test_a_kernel_that_panics_at_boot(run: Runner, derived_plan: PlanMaker, tmp_path: Path) -> None:
-    panics = dummy_patch(tmp_path, INIT, '\tpanic("on purpose");\n' + INIT)
+def test_a_kernel_that_panics_at_boot(run: Runner, derived_plan: PlanMaker, dummy_patch: DummyPatch) -> None:
+    panics = dummy_patch(INIT, '\tpanic("on purpose");\n' + INIT)
     ran = run(derived_plan(extra=[panics]))
     clear(ran, 1, "Kernel panic - not syncing: on purpose", "console.log")
     (row,) = ran.rows("boot", id="patched/both")

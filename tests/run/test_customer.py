@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from junitparser import JUnitXml
 
-from tests.run.conftest import PLAN, ROOT, Ran, harness
+from tests.conftest import PLAN, ROOT
+from tests.run.conftest import Ran, harness
 
 VARIANTS = ("none", "xfrm", "br_netfilter", "both")
 SIDES = ("base", "patched")

@@ -15,9 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline
-from harness.store import default_root
-from tests.run.conftest import HARNESS, PlanMaker
-from tests.run.test_bad_input import dummy_patch
+from tests.run.conftest import HARNESS, DummyPatch, PlanMaker, half_written
 
 SUITE = "tests/guest/test_link.py"
 
@@ -79,12 +77,12 @@ def all_gone(pids: set[int]) -> None:
     ("applying", signal.SIGINT), ("building patched/both", signal.SIGINT), ("booting base/both", signal.SIGINT),
     ("booting patched/both", signal.SIGTERM), ("suites on patched/both", signal.SIGINT),
 ])
-def test_an_interrupted_run_leaves_nothing(derived_plan: PlanMaker, tmp_path: Path, moment: str,
-                                           number: signal.Signals) -> None:
+def test_an_interrupted_run_leaves_nothing(derived_plan: PlanMaker, dummy_patch: DummyPatch, tmp_path: Path,
+                                           moment: str, number: signal.Signals) -> None:
     extra = []
     if moment in ("applying", "building patched/both"):
         change = f"static int numdummies = 1 + {time.time_ns() % 1000000000};\n"
-        extra = [dummy_patch(tmp_path, "static int numdummies = 1;\n", change)]
+        extra = [dummy_patch("static int numdummies = 1;\n", change)]
     folder = tmp_path / "run"
     with started(derived_plan(extra=extra, suites=[SUITE]), folder, moment) as (process, children):
         process.send_signal(number)
@@ -93,7 +91,7 @@ def test_an_interrupted_run_leaves_nothing(derived_plan: PlanMaker, tmp_path: Pa
     assert "interrupted" in err
     assert "Traceback" not in err
     all_gone(children)
-    assert not [path for path in (default_root() / "staging").iterdir() if path.is_dir()]
+    assert not half_written()
     results = json.loads((folder / "results.json").read_text())
     assert results["exit_code"] == 130
     assert results["error"]

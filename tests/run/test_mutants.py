@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.run.conftest import PLAN, PlanMaker, Runner
+from tests.conftest import PLAN
+from tests.run.conftest import PlanMaker, Runner
 
 MUTANTS = {path.stem: path for path in sorted((PLAN / "mutants").glob("*.patch"))}
 CAUGHT_BY = {

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The guest's control port, a virtio-serial port beside the console: how far its init is, and what we ask of it.
+
+The guest's side is `harness/guest/init`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+from harness.vm.vitals import Vitals
+
+
+class Control:
+    """The guest's control port: one word a line, `up`, `ready` or `failed: ...` from it, `poweroff` to it."""
+
+    def __init__(self, sock: socket.socket, vitals: Vitals) -> None:
+        self._sock = sock
+        self._vitals = vitals
+        self._said: list[str] = []
+        self._thread = threading.Thread(target=self._read, name=f"control-{vitals.name}", daemon=True)
+        self._thread.start()
+
+    def heard(self, prefix: str) -> str | None:
+        """The first line that begins with `prefix`, if it has come."""
+        return next((line for line in self._said if line.startswith(prefix)), None)
+
+    def ask(self, verb: str) -> None:
+        """Send `verb`; nobody may be there any more."""
+        with contextlib.suppress(OSError):
+            self._sock.sendall(f"{verb}\n".encode())
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._sock.close()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError), self._sock.makefile(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                with self._vitals.changed:
+                    self._said.append(line.strip())
+                    self._vitals.changed.notify_all()

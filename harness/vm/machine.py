@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Machines: boot them, hold them for a `with` block, take them down again and leave nothing behind.
+
+The guest announces how far it is over its control port (`harness/guest/init`): nothing is polled by connecting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import proc
+from harness.deadline import Deadline
+from harness.errors import DeadlineExpired, HarnessError, InfraError, KernelError, UsageError
+from harness.guest import cpio
+from harness.proc import Process
+from harness.vm import console, keys, qemu, qmp, ssh
+from harness.vm.console import Console
+from harness.vm.control import Control
+from harness.vm.handle import Files, Machine
+from harness.vm.keys import KeyPair
+from harness.vm.klog import Ignore
+from harness.vm.qemu import MachineSpec, Wiring
+from harness.vm.ssh import Target
+
+__all__ = ["Files", "Machine", "boot", "boot_all"]
+
+_SSH_PORT = 22
+_SHUTDOWN = 30.0
+"""Seconds a guest has to power off before QEMU is killed."""
+_REAP = 10.0
+"""Seconds between the end of QEMU's console and the end of QEMU."""
+
+
+@contextmanager
+def boot(spec: MachineSpec, workdir: Path, *, deadline: Deadline, ignores: Iterable[Ignore] = ()) -> Iterator[Machine]:
+    """Boot one machine, see `boot_all`."""
+    with boot_all((spec,), workdir, deadline=deadline, ignores=ignores) as machines:
+        yield machines[spec.name]
+
+
+@contextmanager
+def boot_all(specs: Sequence[MachineSpec], workdir: Path, *, deadline: Deadline, ignores: Iterable[Ignore] = (),
+             progress: Callable[[str], None] = lambda _: None) -> Iterator[dict[str, Machine]]:
+    """Boot machines at the same time, plug them together, and hold them for the block; by name, in `specs`' order.
+
+    Must be called from the thread that will live as long as they do: they die with it (PR_SET_PDEATHSIG).
+
+    Args:
+        workdir: a folder for them; each has one of its own in it.
+        deadline: when all of them must be ready.
+        ignores: reports that are expected.
+
+    Raises:
+        UsageError: a spec that cannot be.
+        InfraError: QEMU did not start.
+        KernelError: a kernel did not boot, or, at the end of the block, reported something.
+    """
+    ignores = tuple(ignores)
+    _check_all(specs)
+    with ExitStack() as stack:
+        links = stack.enter_context(_plugged(specs))
+        started = [stack.enter_context(_started(spec, workdir / spec.name, links[spec.name], ignores))
+                   for spec in specs]
+        _close_all(links)
+        machines = {}
+        for start in started:
+            machines[start.spec.name] = stack.enter_context(_ready(start, deadline))
+            progress(f"{start.spec.name} is up")
+        try:
+            yield machines
+        except Exception as error:
+            _blame_kernel(started, error)
+            raise
+        _shut_down(started)
+
+
+def _check_all(specs: Sequence[MachineSpec]) -> None:
+    for spec in specs:
+        qemu.check(spec)
+    if len({spec.name for spec in specs}) < len(specs):
+        raise UsageError("two machines share a name", hint=", ".join(spec.name for spec in specs))
+
+
+@contextmanager
+def _plugged(specs: Sequence[MachineSpec]) -> Iterator[dict[str, dict[str, socket.socket]]]:
+    """By machine and NIC, the datagram socket of its link; both ends of a link are a pair, one datagram one frame.
+
+    Raises:
+        UsageError: a link does not have two ends.
+    """
+    ends: dict[str, list[tuple[str, str]]] = {}
+    for spec in specs:
+        for card in spec.nics:
+            if card.link is not None:
+                ends.setdefault(card.link, []).append((spec.name, card.name))
+    sockets: dict[str, dict[str, socket.socket]] = {spec.name: {} for spec in specs}
+    with ExitStack() as stack:
+        for link, members in ends.items():
+            if len(members) != 2:
+                raise UsageError(f"link {link!r} has {len(members)} ends, not two",
+                                 hint=", ".join(f"{machine}:{name}" for machine, name in members))
+            pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            for (machine, name), end in zip(members, pair, strict=True):
+                sockets[machine][name] = stack.enter_context(end)
+        yield sockets
+
+
+def _close_all(links: Mapping[str, Mapping[str, socket.socket]]) -> None:
+    """Close our copies: a machine that ends then closes the link, and does not leave its peer with a full queue."""
+    for ends in links.values():
+        for end in ends.values():
+            end.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Started:
+    """A QEMU that runs, whatever its guest does."""
+
+    spec: MachineSpec
+    files: Files
+    process: Process
+    console: Console
+    control: Control
+    qmp: socket.socket
+    host_key: KeyPair
+    client_key: KeyPair
+
+
+@contextmanager
+def _started(spec: MachineSpec, folder: Path, links: Mapping[str, socket.socket],
+             ignores: tuple[Ignore, ...]) -> Iterator[_Started]:
+    """Start QEMU for `spec`, its sockets held and drained; when the block ends, QEMU is gone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = Files.below(folder)
+    host_key, client_key = keys.generate(), keys.generate()
+    with ExitStack() as stack:
+        stack.callback(files.client_key.unlink, missing_ok=True)
+        stack.callback(files.initrd.unlink, missing_ok=True)
+        keys.write_private(files.client_key, client_key.private)
+        _write_initrd(spec, files.initrd, host_key, client_key)
+        ours, theirs = zip(*(_pair(stack) for _ in range(3)), strict=True)
+        wiring = Wiring(qmp=theirs[0].fileno(), console=theirs[1].fileno(), control=theirs[2].fileno(),
+                        links={name: end.fileno() for name, end in links.items()})
+        view = stack.enter_context(console.drained(ours[1], spec.name, files.console, ignores))
+        control = stack.enter_context(contextlib.closing(Control(ours[2], view.vitals)))
+        process = stack.enter_context(proc.spawn(qemu.argv(spec, wiring, files.initrd), log=files.qemu,
+                                                 pass_fds=wiring.fds))
+        for end in theirs:
+            end.close()
+        view.vitals.explain_end_with(lambda: _autopsy(spec, process, files.qemu))
+        yield _Started(spec=spec, files=files, process=process, console=view, control=control, qmp=ours[0],
+                       host_key=host_key, client_key=client_key)
+
+
+@contextmanager
+def _ready(start: _Started, deadline: Deadline) -> Iterator[Machine]:
+    """Wait until the guest says that it is ready, and log in."""
+    name, vitals = start.spec.name, start.console.vitals
+    with ExitStack() as stack:
+        _await_ready(start, deadline)
+        monitor = stack.enter_context(qmp.connect(name, start.qmp, deadline=deadline))
+        start.files.initrd.unlink()
+        host, port = monitor.forwarded(_SSH_PORT, deadline=deadline)
+        start.files.known_hosts.write_bytes(b"[%s]:%d %s" % (host.encode(), port, start.host_key.public))
+        target = Target(name=name, host=host, port=port, host_key=start.host_key, client_key=start.client_key)
+        shell = stack.enter_context(ssh.connect(target, vitals, deadline=deadline))
+        yield Machine(spec=start.spec, files=start.files, console=start.console, qmp=monitor, target=target,
+                      _shell=shell)
+
+
+def _await_ready(start: _Started, deadline: Deadline) -> None:
+    control, vitals, where = start.control, start.console.vitals, str(start.files.console)
+    try:
+        said = vitals.wait_for(lambda: control.heard("ready") or control.heard("failed"), deadline, "booting")
+    except DeadlineExpired as error:
+        up = control.heard("up") is not None
+        what = ("userspace came up, but its SSH server did not" if up
+                else "the kernel hangs before it reaches userspace" if error.detail
+                else "the kernel hangs without having printed anything")
+        raise KernelError(f"{start.spec.name}: {what} within {deadline.budget:g} s", where=where,
+                          detail=error.detail) from error
+    if said != "ready":
+        raise KernelError(f"{start.spec.name}: the guest's init {said}", where=where, detail=start.console.tail())
+
+
+def _shut_down(started: Sequence[_Started]) -> None:
+    """Power all machines off at the same time and look a last time at what their kernels said.
+
+    Raises:
+        KernelError: a kernel reported something, or did not power off.
+    """
+    for start in started:
+        start.console.vitals.check()
+        start.console.vitals.expect_end()
+        start.control.ask("poweroff")
+    deadline = Deadline.after(_SHUTDOWN)
+    for start in started:
+        vitals = start.console.vitals
+        try:
+            vitals.wait_end(deadline)
+        except DeadlineExpired as error:
+            raise KernelError(f"{start.spec.name}: did not power off within {_SHUTDOWN:g} s",
+                              where=str(start.files.console), detail=error.detail) from error
+        vitals.check()
+
+
+def _blame_kernel(started: Sequence[_Started], error: Exception) -> None:
+    """Where a kernel is not well, that is why the block failed: raise it in place of `error`."""
+    if isinstance(error, KernelError):
+        return
+    for start in started:
+        try:
+            start.console.vitals.check()
+        except HarnessError as cause:
+            raise cause from error
+
+
+def _autopsy(spec: MachineSpec, process: Process, log: Path) -> HarnessError | None:
+    """What QEMU itself says about its end, where it did not end of the guest's will."""
+    try:
+        code = process.wait(Deadline.after(_REAP))
+    except DeadlineExpired:
+        return None
+    if code == 0:
+        return None
+    words = tuple(log.read_text(errors="replace").splitlines()[-proc.TAIL_LINES:])
+    ending = f"exit code {code}" if code > 0 else f"signal {-code}"
+    return InfraError(f"{spec.name}: QEMU ended with {ending}", where=str(log), detail=words)
+
+
+def _write_initrd(spec: MachineSpec, out: Path, host_key: KeyPair, client_key: KeyPair) -> None:
+    """The archives of `spec`, and one with this run's keys."""
+    with out.open("wb") as sink:
+        for path in spec.initrd:
+            with path.open("rb") as source:
+                shutil.copyfileobj(source, sink)
+        sink.write(cpio.overlay({"etc/dropbear/host_key": host_key.dropbear,
+                                 "root/.ssh/authorized_keys": client_key.public}))
+
+
+def _pair(stack: ExitStack) -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair()
+    return stack.enter_context(ours), stack.enter_context(theirs)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Pure: what a machine is, to QEMU's argv and the guest's kernel command line.
+
+All sockets between us and QEMU, and between one machine's NIC and another's, are socket pairs whose ends QEMU
+inherits: no ports, no paths (limited to 107 bytes, left behind), nothing to race for, nobody else can connect.
+Source of the options: qemu-system(1); `fd=` of `-chardev socket` and `local.type=fd` of `-netdev dgram` in
+QEMU's `qapi/sockets.json` and `net/dgram.c`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.arch import Arch, native
+from harness.errors import UsageError
+from harness.vm import nic as nics
+from harness.vm.nic import Nic
+
+CONTROL_PORT = "harness.control"
+MGMT = "mgmt"
+GUEST_ADDRESS = "100.127.255.15"
+_MGMT_NET = "100.127.255.0/24"
+_MGMT_PREFIX = 24
+_SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+_NO_SPARE_DEVICES = ("dummy.numdummies=0", "ifb.numifbs=0")
+"""Interfaces that drivers make at boot though nobody asked (`drivers/net/dummy.c`, `drivers/net/ifb.c`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSpec:
+    """A machine to boot.
+
+    Attributes:
+        name: its name in the lab; letters, digits and `-`.
+        kernel: the image to boot.
+        initrd: cpio archives, unpacked one over the other.
+        arch: its architecture.
+        accel: `tcg` or `kvm`, see `harness.vm.accel`.
+        memory_mib: memory in MiB.
+        cpus: virtual CPUs.
+        nics: network cards besides the management NIC, which every machine has.
+        append: words for the kernel command line.
+        qemu_args: words for QEMU's.
+    """
+
+    name: str
+    kernel: Path
+    initrd: tuple[Path, ...]
+    arch: Arch = field(default_factory=native)
+    accel: str = "tcg"
+    memory_mib: int = 512
+    cpus: int = 1
+    nics: tuple[Nic, ...] = ()
+    append: tuple[str, ...] = ()
+    qemu_args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """File descriptors that QEMU inherits.
+
+    Attributes:
+        qmp: a stream socket for the monitor.
+        console: a stream socket for the serial console.
+        control: a stream socket for the guest's port `harness.control`.
+        links: by a NIC's name, the datagram socket of its link.
+    """
+
+    qmp: int
+    console: int
+    control: int
+    links: Mapping[str, int]
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        return (self.qmp, self.console, self.control, *self.links.values())
+
+
+def check(spec: MachineSpec) -> None:
+    """Refuse a machine that could not be.
+
+    Raises:
+        UsageError: its name or a NIC's is odd, two NICs share a name or an address, a file is missing.
+    """
+    if not spec.name.replace("-", "").isalnum():
+        raise UsageError(f"not a name for a machine: {spec.name!r}", hint="letters, digits and '-'")
+    for nic in spec.nics:
+        nics.check_name(nic.name)
+        nics.model(nic.model)
+    names = [nic.name for nic in spec.nics]
+    addresses = [nics.address(spec.name, nic) for nic in spec.nics]
+    if len(set(names)) < len(names) or len(set(addresses)) < len(addresses):
+        raise UsageError("two NICs share a name or an address", where=f"machine {spec.name}")
+    for path in (spec.kernel, *spec.initrd):
+        if not path.is_file():
+            raise UsageError(f"no such file: {path}", where=f"machine {spec.name}")
+
+
+def cmdline(spec: MachineSpec) -> str:
+    """The kernel command line: console, what to do on a panic (reset at once, which ends QEMU), what init needs."""
+    words = [*spec.arch.console_args, "panic=-1", *_NO_SPARE_DEVICES, f"harness.name={spec.name}"]
+    mgmt = nics.mac_of(spec.name, MGMT)
+    words.append(f"harness.mgmt={mgmt},{GUEST_ADDRESS}/{_MGMT_PREFIX}")
+    words += [f"harness.nic={nics.address(spec.name, nic)},{nic.name}" for nic in spec.nics]
+    return " ".join([*words, *spec.append])
+
+
+def argv(spec: MachineSpec, wiring: Wiring, initrd: Path | None) -> tuple[str, ...]:
+    """QEMU's argv for `spec`, with `initrd` as its one initial ramdisk."""
+    return (
+        *base_argv(spec, initrd),
+        "-chardev", f"socket,id=qmp,fd={wiring.qmp}",
+        "-mon", "chardev=qmp,mode=control",
+        "-chardev", f"socket,id=console,fd={wiring.console}",
+        "-serial", "chardev:console",
+        "-chardev", f"socket,id=control,fd={wiring.control}",
+        "-device", "virtio-serial-pci",
+        "-device", f"virtserialport,chardev=control,name={CONTROL_PORT}",
+        "-netdev", _mgmt_backend(),
+        "-device", f"virtio-net-pci,netdev={MGMT},mac={nics.mac_of(spec.name, MGMT)},romfile=",
+        "-object", "rng-random,id=rng,filename=/dev/urandom",
+        "-device", "virtio-rng-pci,rng=rng",
+        *_nic_args(spec, wiring.links),
+        *spec.qemu_args,
+    )
+
+
+def base_argv(spec: MachineSpec, initrd: Path | None) -> tuple[str, ...]:
+    """The part of `argv` that makes a machine without any device."""
+    return (
+        spec.arch.qemu,
+        "-name", f"harness-{spec.name}",
+        "-nodefaults", "-no-user-config", "-no-reboot",
+        "-display", "none",
+        "-sandbox", _SANDBOX,
+        "-machine", spec.arch.machine,
+        "-accel", spec.accel,
+        "-cpu", spec.arch.cpu(spec.accel),
+        "-smp", str(spec.cpus),
+        "-m", f"{spec.memory_mib}M",
+        "-kernel", str(spec.kernel),
+        *(("-initrd", str(initrd)) if initrd else ()),
+        "-append", cmdline(spec),
+    )
+
+
+def _mgmt_backend() -> str:
+    """User networking that leads nowhere but from a free port of the host's loopback to the guest's SSH server."""
+    return f"user,id={MGMT},restrict=on,ipv6=off,net={_MGMT_NET},hostfwd=tcp:127.0.0.1:0-{GUEST_ADDRESS}:22"
+
+
+def _nic_args(spec: MachineSpec, links: Mapping[str, int]) -> Iterator[str]:
+    for index, nic in enumerate(spec.nics):
+        model = nics.model(nic.model)
+        backend = (f"dgram,id=nic{index},local.type=fd,local.str={links[nic.name]}" if nic.name in links
+                   else f"hubport,id=nic{index},hubid={index}")
+        device = [model.device, f"id={nic.name}", f"netdev=nic{index}", f"mac={nics.address(spec.name, nic)}",
+                  *(("romfile=",) if model.boot_rom else ()), *model.properties, *nic.properties]
+        yield from ("-netdev", backend, "-device", ",".join(device))

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What all tests share: the user's cache, and the customer's plan with its kernels, built once for all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import engine
+from harness.deadline import Deadline
+from harness.engine import Inputs
+from harness.kernel.kbuild import Build
+from harness.kernel.source import fetch
+from harness.plan import read_plan
+from harness.report.progress import Progress
+from harness.store import Store, default_root
+
+ROOT = Path(__file__).parents[1]
+PLAN = ROOT / "patches" / "skb-extensions"
+
+
+@pytest.fixture(scope="session")
+def store() -> Store:
+    return Store(root=default_root())
+
+
+@pytest.fixture(scope="session")
+def progress() -> Progress:
+    return Progress(quiet=True)
+
+
+@pytest.fixture(scope="session")
+def inputs() -> Inputs:
+    return engine.resolve(read_plan(PLAN), Deadline.after(60))
+
+
+@pytest.fixture(scope="session")
+def clean_tree(inputs: Inputs, store: Store) -> Path:
+    """Debian's kernel source as the customer's plan pins it."""
+    return fetch(inputs.trees["base"].source, store, deadline=Deadline.after(900))
+
+
+@pytest.fixture(scope="session")
+def patched_both(inputs: Inputs, store: Store, progress: Progress) -> Build:
+    """The patched kernel with both options, as `harness run` builds it."""
+    configs = {side: engine.configure(inputs, side, "both", store=store, progress=progress) for side in engine.SIDES}
+    engine.build(inputs, "base", configs["base"], store=store, progress=progress)
+    return engine.build(inputs, "patched", configs["patched"], store=store, progress=progress)

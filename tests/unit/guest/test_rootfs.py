@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The pure parts of making the guest's userland, and its list of packages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import arch, proc
+from harness.deadline import Deadline
+from harness.errors import InfraError
+from harness.guest import apt, rootfs
+
+SIMULATION = """Reading package lists...
+Inst libc6 (2.36-9+deb12u14 Debian:12.15/oldstable [amd64])
+Inst busybox (1:1.35.0-4+deb12u1+b1 Debian:12.15/oldstable, Debian-Security:12 [amd64]) []
+Conf libc6 (2.36-9+deb12u14 Debian:12.15/oldstable [amd64])
+"""
+READELF = """
+ 0x0000000000000001 (NEEDED)             Shared library: [libmnl.so.0]
+ 0x0000000000000001 (NEEDED)             Shared library: [libc.so.6]
+ 0x000000000000000e (SONAME)             Library soname: [libx.so.1]
+"""
+
+
+def test_what_apt_would_install() -> None:
+    assert list(map(str, apt.parse_simulation(SIMULATION))) == [
+        "busybox=1:1.35.0-4+deb12u1+b1", "libc6=2.36-9+deb12u14"]
+    assert apt.parse_simulation("") == ()
+
+
+def test_apt_is_confined_to_its_own_state(tmp_path: Path) -> None:
+    options = apt.options(arch.get("x86_64"), tmp_path)
+    assert f"-oDir::State::status={tmp_path / 'status'}" in options
+    assert "-oAPT::Architecture=amd64" in options
+
+
+def test_an_unknown_package_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(InfraError, match="no-such-package-at-all") as caught:
+        apt.resolve(["no-such-package-at-all"], arch.native(), tmp_path, deadline=Deadline.after(60))
+    assert "apt-get update" in (caught.value.hint or "")
+
+
+def test_needed_libraries() -> None:
+    assert rootfs.parse_needed(READELF) == {"libmnl.so.0", "libc.so.6"}
+
+
+@pytest.mark.parametrize(("before", "after"), [
+    ("bin/ip", "usr/bin/ip"), ("sbin/tc", "usr/sbin/tc"), ("lib/x/y.so", "usr/lib/x/y.so"),
+    ("lib64/ld.so", "usr/lib64/ld.so"), ("usr/bin/x", "usr/bin/x"), ("etc/x", "etc/x"), ("binary", "binary"),
+])
+def test_merged_folders(before: str, after: str) -> None:
+    assert rootfs.merged(before) == after
+
+
+def test_the_list_of_packages() -> None:
+    rows = rootfs.wanted()
+    assert len({row.package for row in rows}) == len(rows)
+    assert {"busybox", "dropbear-bin", "iproute2", "iptables", "nftables"} <= {row.package for row in rows}
+    assert "busybox-static" not in {row.package for row in rows}
+
+
+@pytest.mark.parametrize("script", ["init", "bare-init"])
+def test_our_scripts_are_scripts(script: str) -> None:
+    path = Path(rootfs.__file__).parent / script
+    assert path.read_text().startswith("#!/bin/sh\n# SPDX-License-Identifier: GPL-2.0-only\n")
+    proc.run(["sh", "-n", str(path)], deadline=Deadline.after(10))
