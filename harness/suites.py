@@ -12,7 +12,6 @@ import ast
 import dataclasses
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +106,6 @@ def run(suites: tuple[Suite, ...], session: Session, *, deadline: Deadline,
     argv = [sys.executable, "-m", "pytest", "-p", "harness.pytest_plugin", f"--harness-session={workdir}/session.json",
             "-p", "no:cacheprovider", "--override-ini=addopts=", "--color=no", "-v",
             f"--rootdir={suites[0].path.parent}", *(str(suite.path) for suite in suites)]
-    began = time.monotonic()
     ended = ""
     try:
         completed = proc.run(argv, deadline=deadline, log=workdir / "pytest.log", on_line=line, check=False)
@@ -115,8 +113,7 @@ def run(suites: tuple[Suite, ...], session: Session, *, deadline: Deadline,
             ended = f"pytest ended with {completed.ending}"
     except DeadlineExpired:
         ended = f"the suites were still running after {deadline.budget:g} s"
-    return _rows(suites, tuple(_records(results)), session.variant, ended, time.monotonic() - began,
-                 workdir / "pytest.log")
+    return _rows(suites, tuple(_records(results)), session.variant, ended, workdir / "pytest.log")
 
 
 def _records(path: Path) -> Iterator[dict[str, object]]:
@@ -127,7 +124,7 @@ def _records(path: Path) -> Iterator[dict[str, object]]:
             return
 
 
-def _rows(suites: tuple[Suite, ...], records: tuple[dict[str, object], ...], variant: str, ended: str, seconds: float,
+def _rows(suites: tuple[Suite, ...], records: tuple[dict[str, object], ...], variant: str, ended: str,
           log: Path) -> list[Row]:
     results = collect(suites, records, ended)
     rows = []
@@ -140,7 +137,6 @@ def _rows(suites: tuple[Suite, ...], records: tuple[dict[str, object], ...], var
             rows.append(dataclasses.replace(row, detail=(*row.detail, f"log: {log}")) if row.detail else row)
     if ended and rows and all(row.verdict is Verdict.PASS for row in rows):
         rows[-1] = dataclasses.replace(rows[-1], verdict=Verdict.ERROR, evidence=ended, detail=(f"log: {log}",))
-    del seconds
     return rows
 
 

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`python -m tests.bench`: measure on this host and write docs/benchmarks.md.
+
+Builds come from the cache; those that are missing are made. Whatever is compared runs side by side in this one call,
+in turns, and the median of each is taken. `--cold` also times a run with an empty cache (an hour or less).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness import boots, engine
+from harness.deadline import Deadline
+from harness.engine import Inputs
+from harness.guest import rootfs
+from harness.kernel.kbuild import Build
+from harness.kernel.source import fetch
+from harness.plan import read_plan
+from harness.report.progress import Progress
+from harness.store import Store, default_root
+from harness.vm.accel import bare_boot
+from harness.vm.machine import boot
+from harness.vm.qemu import MachineSpec
+from tests.conftest import PLAN, ROOT
+
+HARNESS = (sys.executable, "-m", "harness")
+Rows = list[tuple[str, str, str]]
+"""What was measured, the figure, what it is to be compared with."""
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    started = time.monotonic()
+    call()
+    return time.monotonic() - started
+
+
+def command(*argv: str, cwd: Path = ROOT, env: dict[str, str] | None = None, codes: tuple[int, ...] = (0,)) -> None:
+    done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ, **(env or {})})
+    if done.returncode not in codes:
+        raise SystemExit(f"{argv}: exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+
+
+def measure_boot(build: Build, userland: Path, runs: int) -> Rows:
+    """QEMU's start to a bare busybox init, and to the answer of the first SSH command: in turns, same kernel, TCG."""
+    bare, ssh = [], []
+    with tempfile.TemporaryDirectory() as name:
+        small = Path(name) / "bare.cpio"
+        rootfs.build_bare_rootfs(small, deadline=Deadline.after(300))
+        for number in range(runs):
+            bare.append(bare_boot(build.image, small, arch=engine.arches.native(), accel="tcg",
+                                  deadline=Deadline.after(120)))
+            spec = MachineSpec(name="guest", kernel=build.image, initrd=(userland,), memory_mib=256)
+            started = time.monotonic()
+            with boot(spec, Path(name) / str(number), deadline=Deadline.after(120)) as machine:
+                machine.run("true")
+                ssh.append(time.monotonic() - started)
+    first, second = statistics.median(bare), statistics.median(ssh)
+    return [("QEMU start to a bare busybox init", f"{first:.2f} s", f"median of {runs}, in turns with the next row"),
+            ("QEMU start to the first SSH command's answer", f"{second:.2f} s",
+             f"{second / first:.2f} times the bare boot (wanted: at most 2.0)")]
+
+
+def measure_objdiff(base: Build, patched: Build, script: Path, runs: int) -> Rows:
+    """The comparison of one variant as a whole process, and the kernel's own scripts/objdiff on the same objects."""
+    ours = statistics.median(timed(lambda: command(*HARNESS, "objdiff", str(base.out), str(patched.out), codes=(0, 1)))
+                             for _ in range(runs))
+    theirs = timed(lambda: kernels_own(base.out, patched.out, script))
+    return [(f"harness objdiff, variant {base.variant}", f"{ours:.2f} s",
+             f"whole process, median of {runs} (wanted: at most 1 s)"),
+            (f"scripts/objdiff, variant {base.variant}", f"{theirs:.1f} s",
+             f"record, record, diff: {theirs / ours:.0f} times ours")]
+
+
+def kernels_own(base: Path, patched: Path, script: Path) -> None:
+    """What a developer would run otherwise, in a repository of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        git = ("git", "-c", "user.name=bench", "-c", "user.email=bench@localhost")
+        command("git", "init", "-q", cwd=work)
+        for side in (base, patched):
+            command("cp", "-a", f"{side}/.", str(work / "out"), cwd=work) if (work / "out").exists() else command(
+                "cp", "-a", str(side), str(work / "out"), cwd=work)
+            command(*git, "commit", "-q", "--allow-empty", "-m", "x", cwd=work)
+            command("sh", str(script), "record", "out", cwd=work)
+        command("sh", str(script), "diff", cwd=work, codes=(0, 1))
+
+
+def measure_run(cache: Path | None) -> tuple[float, float]:
+    """Seconds of a whole run, and of a second one with nothing changed."""
+    env = {"HARNESS_CACHE": str(cache)} if cache else {}
+    with tempfile.TemporaryDirectory() as name:
+        return (timed(lambda: command(*HARNESS, "run", str(PLAN), "--out", f"{name}/1", env=env)),
+                timed(lambda: command(*HARNESS, "run", str(PLAN), "--out", f"{name}/2", env=env)))
+
+
+def build_times(builds: list[Build]) -> Rows:
+    """What the builds in the cache took when they were made."""
+    return [(f"build {item.name}", f"{item.seconds:.0f} s",
+             f"{item.rebuilt} files compiled, {f'from {item.seed}' if item.seed else 'from nothing'}")
+            for item in builds]
+
+
+def all_builds(inputs: Inputs, store: Store) -> dict[str, Build]:
+    progress = Progress()
+    found = {}
+    for variant in inputs.plan.variants:
+        for side in engine.SIDES:
+            config = engine.configure(inputs, side, variant.name, store=store, progress=progress)
+            found[f"{side}/{variant.name}"] = engine.build(inputs, side, config, store=store, progress=progress)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--cold", action="store_true", help="also time a run with an empty cache")
+    parser.add_argument("--runs", type=int, default=5, help="of each figure that is a median")
+    options = parser.parse_args()
+    store = Store(root=default_root())
+    inputs = engine.resolve(read_plan(PLAN), Deadline.after(60))
+    userland = boots.userland(store, inputs.arch, progress=Progress().step)
+    builds = all_builds(inputs, store)
+    script = fetch(inputs.trees["base"].source, store, deadline=Deadline.after(900)) / "scripts" / "objdiff"
+    rows: Rows = []
+    if options.cold:
+        with tempfile.TemporaryDirectory() as name:
+            cold, warm = measure_run(Path(name))
+        rows.append(("harness run patches/skb-extensions, empty cache", f"{cold / 60:.1f} min",
+                     "wanted: at most 40 min"))
+    else:
+        warm = measure_run(None)[1]
+    rows.append(("harness run patches/skb-extensions, again", f"{warm:.0f} s", "wanted: at most 180 s"))
+    rows += measure_boot(builds["patched/both"], userland, options.runs)
+    for variant in ("none", "both"):
+        rows += measure_objdiff(builds[f"base/{variant}"], builds[f"patched/{variant}"], script, options.runs)
+    rows += build_times(list(builds.values()))
+    write(rows, " ".join(["python -m tests.bench", *sys.argv[1:]]))
+
+
+def write(rows: Rows, made_by: str) -> None:
+    cpu = json.dumps(boots.host_facts()["cpu"])
+    table = "\n".join(f"| {what} | {figure} | {note} |" for what, figure, note in rows)
+    (ROOT / "docs" / "benchmarks.md").write_text(
+        "<!-- SPDX-License-Identifier: GPL-2.0-only -->\n# Benchmarks\n\n"
+        f"Made by `{made_by}` (`make bench`) on {datetime.now(UTC):%Y-%m-%d}; {len(os.sched_getaffinity(0))} cores, "
+        f"{cpu}, Python {platform.python_version()}. Times are of one machine on one day: compare the rows with each "
+        "other, not with another table.\n\n| what | figure | |\n|---|---|---|\n" + table + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""report: one result in three forms that agree, with nothing hostile in any of them."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from junitparser import JUnitXml
+from rich.console import Console
+
+from harness.claims import Check, Claim, Row, TestResult, Verdict
+from harness.errors import ExitCode
+from harness.report import junit, model, terminal
+from harness.report.model import RunReport
+
+
+def report(*rows: Row, error: str = "", code: ExitCode | None = None) -> RunReport:
+    claim = Claim(id="C1", says="no [bold]change[/]", check=Check.OBJDIFF, variants=("none",), expect="identical")
+    return RunReport(plan="p", command="harness run p", started="2026-01-01T00:00:00+00:00", seconds=1.25, host={},
+                     inputs={}, claims=(claim,), rows=rows, builds=(), error=error, error_code=code)
+
+
+def row(verdict: Verdict, **changes: object) -> Row:
+    return Row(**{"kind": "claim", "id": "C1", "variant": "none", "verdict": verdict, "evidence": "seen",  # type: ignore[arg-type]
+                  **changes})
+
+
+def shown(value: RunReport, width: int = 80) -> str:
+    out = io.StringIO()
+    terminal.show(value, Console(file=out, width=width, force_terminal=False))
+    return out.getvalue()
+
+
+def xml(value: RunReport) -> JUnitXml:
+    return JUnitXml.fromstring(junit.to_junit(value))
+
+
+@pytest.mark.parametrize(("verdict", "counts"), [
+    (Verdict.PASS, (1, 0, 0, 0)), (Verdict.FAIL, (1, 1, 0, 0)), (Verdict.ERROR, (1, 0, 1, 0)),
+    (Verdict.INCONCLUSIVE, (1, 0, 1, 0)), (Verdict.SKIP, (1, 0, 0, 1)),
+])
+def test_junit_counts_each_verdict(verdict: Verdict, counts: tuple[int, ...]) -> None:
+    read = xml(report(row(verdict)))
+    assert (read.tests, read.failures, read.errors, read.skipped) == counts
+
+
+def test_junit_has_a_case_for_each_guest_test() -> None:
+    tests = (TestResult(id="s.py::a", verdict=Verdict.PASS), TestResult(id="s.py::b", verdict=Verdict.FAIL, reason="x"))
+    read = xml(report(row(Verdict.FAIL, kind="suite", id="s.py", tests=tests)))
+    assert (read.tests, read.failures) == (2, 1)
+
+
+def test_a_run_that_stopped_is_an_error_everywhere() -> None:
+    value = report(error="the disk is full", code=ExitCode.LAB)
+    assert model.to_json(value)["exit_code"] == 3
+    assert xml(value).errors == 1
+
+
+def test_json_has_its_schema_and_round_trips() -> None:
+    value = json.loads(json.dumps(model.to_json(report(row(Verdict.PASS)))))
+    assert value["schema"] == "harness.results/1"
+    assert value["rows"][0]["verdict"] == "PASS"
+    assert value["exit_code"] == 0
+
+
+def test_the_table_fits_80_columns_and_shows_failures_in_detail() -> None:
+    text = shown(report(row(Verdict.FAIL, evidence="word " * 60, detail=tuple(f"line {n}" for n in range(30)))))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "line 0" in text
+    assert "18 more lines in results.json" in text
+    assert "no [bold]change[/]" in text
+
+
+@given(st.text())
+def test_no_text_breaks_a_form_or_reaches_the_terminal_raw(text: str) -> None:
+    value = report(row(Verdict.FAIL, evidence=text, detail=(text,)), error=text)
+    json.dumps(model.to_json(value)).encode()
+    xml(value)
+    out = shown(value)
+    assert not set(out) & set("\x1b\x07\x08\x00\x9b\u202e")

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""suites: a test has crashed until its record says otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import suites
+from harness.claims import Verdict
+from harness.errors import UsageError
+from harness.plan import Suite
+from harness.suites import Session
+
+SUITE = Suite(name="tests/guest/s.py", path=Path("/abs/tests/guest/s.py"))
+
+
+def record(event: str, test: str = "a", **more: object) -> dict[str, object]:
+    return {"event": event, "id": f"/abs/tests/guest/s.py::{test}", **more}
+
+
+def finished(verdict: str) -> dict[str, object]:
+    return record("finished", verdict=verdict, reason="why", seconds=1.5, detail=["line"])
+
+
+@pytest.mark.parametrize(("records", "verdict", "reason"), [
+    ([record("planned")], Verdict.ERROR, "it was never started"),
+    ([record("planned"), record("started")], Verdict.ERROR, "it crashed"),
+    ([record("planned"), record("started"), finished("PASS")], Verdict.PASS, "why"),
+    ([record("planned"), record("started"), finished("FAIL")], Verdict.FAIL, "why"),
+])
+def test_a_result_is_earned(records: list[dict[str, object]], verdict: Verdict, reason: str) -> None:
+    (result,) = suites.collect((SUITE,), tuple(records), "")
+    assert (result.id, result.verdict, result.reason) == ("tests/guest/s.py::a", verdict, reason)
+
+
+def test_a_pytest_that_was_ended_says_so_for_every_unfinished_test() -> None:
+    records = (record("planned"), record("planned", "b"), record("started"), finished("PASS"), record("started", "b"))
+    first, second = suites.collect((SUITE,), records, "pytest ended with signal SIGKILL")
+    assert first.verdict is Verdict.PASS
+    assert (second.verdict, second.reason) == (Verdict.ERROR, "pytest ended with signal SIGKILL")
+
+
+def test_an_unknown_verdict_is_no_pass() -> None:
+    with pytest.raises(ValueError, match="MAYBE"):
+        suites.collect((SUITE,), (finished("MAYBE"),), "")
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("x = 1\n", "contains no test"), ("def test_x(:\n", "not Python"), ("", "contains no test"),
+])
+def test_files_that_are_no_suites(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "s.py"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        suites.check(Suite(name="s.py", path=path))
+    assert str(path) in str(caught.value.where)
+
+
+def test_a_session_round_trips_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    session = Session(tree="patched", variant="v", arch="x86_64", image="i", config="c", rootfs="r", memory=1, cpus=1,
+                      accel="tcg", boot_timeout=1, workdir="w", results="r")
+    session.write(tmp_path / "session.json")
+    assert Session.read(tmp_path / "session.json") == session
+    (tmp_path / "session.json").write_text("{}")
+    with pytest.raises(UsageError, match="not a session file"):
+        Session.read(tmp_path / "session.json")
