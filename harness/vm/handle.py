@@ -15,7 +15,8 @@ from harness.vm.console import Console
 from harness.vm.klog import KernelEvent
 from harness.vm.qemu import MachineSpec
 from harness.vm.qmp import Qmp
-from harness.vm.ssh import Running, Shell, Target, Word
+from harness.vm.ssh import Running, Shell, Target
+from harness.vm.words import Word
 
 _COMMAND = 60.0
 """Seconds a command in the guest has where the caller gives no deadline."""

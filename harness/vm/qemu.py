@@ -101,7 +101,7 @@ def check(spec: MachineSpec) -> None:
 
 def cmdline(spec: MachineSpec) -> str:
     """The kernel command line: console, what to do on a panic (reset at once, which ends QEMU), what init needs."""
-    words = [*spec.arch.console_args, "panic=-1", *_NO_SPARE_DEVICES, f"harness.name={spec.name}"]
+    words = [*spec.arch.console_args, *spec.arch.boot_args, "panic=-1", *_NO_SPARE_DEVICES, f"harness.name={spec.name}"]
     mgmt = nics.mac_of(spec.name, MGMT)
     words.append(f"harness.mgmt={mgmt},{GUEST_ADDRESS}/{_MGMT_PREFIX}")
     words += [f"harness.nic={nics.address(spec.name, nic)},{nic.name}" for nic in spec.nics]

@@ -19,23 +19,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TypeVar
 
 import paramiko
 
 from harness.deadline import Deadline
-from harness.errors import DeadlineExpired, HarnessError, InfraError, KernelError, UsageError
+from harness.errors import DeadlineExpired, HarnessError, InfraError, KernelError
 from harness.proc import Completed
 from harness.vm.keys import KeyPair
 from harness.vm.vitals import Vitals
+from harness.vm.words import TAG, Word, command, decode
 
-Word = str | bytes | PurePosixPath | int | float
-_T = TypeVar("_T")
+__all__ = ["GuestCommandFailed", "Running", "Shell", "Target", "Word", "connect"]
+
 _CHUNK = 1 << 15
 _NO_STATUS = -1
 _CLEANUP = 5.0
 """Seconds that killing an overdue command may take."""
-_TAG = "HARNESS_COMMAND"
 _KILL_TAGGED = r"""strings -f /proc/[0-9]*/environ 2>/dev/null |
     sed -n "s|^/proc/\([0-9]*\)/environ: $1\$|\1|p" | xargs -r kill -KILL"""
 
@@ -66,34 +65,6 @@ class Target:
     port: int
     host_key: KeyPair
     client_key: KeyPair
-
-
-def quote(word: Word) -> bytes:
-    """`word` for a POSIX shell, whatever bytes it has; surrogate escapes in a str stand for the bytes they escape.
-
-    Raises:
-        UsageError: it has a NUL byte, which no argument of a program can have.
-    """
-    raw = word if isinstance(word, bytes) else str(word).encode(errors="surrogateescape")
-    if b"\0" in raw:
-        raise UsageError(f"an argument cannot hold a NUL byte: {raw!r}")
-    return b"'" + raw.replace(b"'", b"'\\''") + b"'"
-
-
-def command(words: Sequence[Word], tag: int | None = None) -> bytes:
-    """A shell command that runs `words`. The shell stays, so that the death by signal N is exit code 128 + N.
-
-    `tag` goes into the environment of the program and all it starts, by which they can be found again.
-    """
-    if not words:
-        raise UsageError("no command")
-    mark = f"export {_TAG}={tag}; ".encode() if tag is not None else b""
-    return mark + b" ".join(map(quote, words)) + b"; exit $?"
-
-
-def decode(raw: bytes | bytearray) -> str:
-    """What a guest printed; bytes that are not UTF-8 survive as surrogate escapes."""
-    return raw.decode(errors="surrogateescape")
 
 
 class Shell:
@@ -174,7 +145,7 @@ class Shell:
     def _kill(self, tag: int) -> None:
         """Kill what is left in the guest of the command with `tag`, as well as it can be done."""
         with contextlib.suppress(HarnessError):
-            channel = self._open(command(("sh", "-c", _KILL_TAGGED, "sh", f"{_TAG}={tag}")), Deadline.after(_CLEANUP))
+            channel = self._open(command(("sh", "-c", _KILL_TAGGED, "sh", f"{TAG}={tag}")), Deadline.after(_CLEANUP))
             with contextlib.closing(channel):
                 channel.status_event.wait(_CLEANUP)
 
@@ -247,8 +218,9 @@ class Running:
             with self._shell._explained(deadline, f"starting {shlex.join(self.argv)}"):
                 byte = self._channel.recv(1)
             if not byte:
-                raise InfraError(f"did not start: {shlex.join(self.argv)}",
-                                 where=f"machine {self._shell._target.name}")
+                lost = InfraError(f"did not start: {shlex.join(self.argv)}",
+                                  where=f"machine {self._shell._target.name}")
+                raise self._shell._vitals.explain(lost, deadline)
             line += byte
         self.pid = int(line)
 

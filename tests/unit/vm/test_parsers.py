@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
-from harness.vm import accel, keys, qmp, ssh
+from harness.vm import accel, keys, qmp, words
 from harness.vm.handle import parse_addresses
 
 USERNET = """hub -1
@@ -21,28 +21,28 @@ USERNET = """hub -1
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
-def test_a_posix_shell_reads_back_what_was_quoted(words: list[str]) -> None:
-    line = ssh.command(words)
+def test_a_posix_shell_reads_back_what_was_quoted(args: list[str]) -> None:
+    line = words.command(args)
     assert line.endswith(b"; exit $?")
-    assert shlex.split(line.removesuffix(b"; exit $?").decode()) == words
+    assert shlex.split(line.removesuffix(b"; exit $?").decode()) == args
 
 
 def test_bytes_and_numbers_are_words_too() -> None:
-    assert ssh.command(["a", b"\xff'", 7, 0.5]) == b"'a' '\xff'\\''' '7' '0.5'; exit $?"
-    assert ssh.quote("\udcff") == b"'\xff'"
-    assert ssh.command(["a"], 3) == b"export HARNESS_COMMAND=3; 'a'; exit $?"
+    assert words.command(["a", b"\xff'", 7, 0.5]) == b"'a' '\xff'\\''' '7' '0.5'; exit $?"
+    assert words.quote("\udcff") == b"'\xff'"
+    assert words.command(["a"], 3) == b"export HARNESS_COMMAND=3; 'a'; exit $?"
 
 
 def test_what_cannot_be_a_command() -> None:
     with pytest.raises(UsageError, match="NUL"):
-        ssh.quote(b"a\0")
+        words.quote(b"a\0")
     with pytest.raises(UsageError, match="no command"):
-        ssh.command([])
+        words.command([])
 
 
 def test_output_survives_whatever_bytes_it_has() -> None:
     raw = bytes(range(256))
-    assert ssh.decode(raw).encode(errors="surrogateescape") == raw
+    assert words.decode(raw).encode(errors="surrogateescape") == raw
 
 
 def test_the_forwarded_port_is_the_one_that_listens() -> None:

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Pure: words to a command line for the guest's shell, and what it printed to text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from harness.errors import UsageError
+
+Word = str | bytes | PurePosixPath | int | float
+TAG = "HARNESS_COMMAND"
+"""The variable by which a command and all that it started can be found in the guest."""
+
+
+def quote(word: Word) -> bytes:
+    """`word` for a POSIX shell, whatever bytes it has; surrogate escapes in a str stand for the bytes they escape.
+
+    Raises:
+        UsageError: it has a NUL byte, which no argument of a program can have.
+    """
+    raw = word if isinstance(word, bytes) else str(word).encode(errors="surrogateescape")
+    if b"\0" in raw:
+        raise UsageError(f"an argument cannot hold a NUL byte: {raw!r}")
+    return b"'" + raw.replace(b"'", b"'\\''") + b"'"
+
+
+def command(words: Sequence[Word], tag: int | None = None) -> bytes:
+    """A shell command that runs `words`. The shell stays, so that the death by signal N is exit code 128 + N.
+
+    `tag` goes into the environment of the program and all it starts, by which they can be found again.
+    """
+    if not words:
+        raise UsageError("no command")
+    mark = f"export {TAG}={tag}; ".encode() if tag is not None else b""
+    return mark + b" ".join(map(quote, words)) + b"; exit $?"
+
+
+def decode(raw: bytes | bytearray) -> str:
+    """What a guest printed; bytes that are not UTF-8 survive as surrogate escapes."""
+    return raw.decode(errors="surrogateescape")
