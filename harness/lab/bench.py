@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A topology that is up: machines booted, wired, addressed, and seen to reach each other."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from harness.deadline import Deadline
+from harness.errors import DeadlineExpired, KernelError
+from harness.lab import topology as topologies
+from harness.lab.topology import Face, Topology
+from harness.proc import Completed
+from harness.vm.handle import Machine
+from harness.vm.klog import Ignore
+from harness.vm.machine import boot_all
+from harness.vm.nic import DEFAULT_MODEL
+from harness.vm.qemu import MachineSpec
+from harness.vm.ssh import Running, Word
+
+_LINK = 20.0
+"""Seconds that a link may take from `ip link set up` until packets pass; e1000 under TCG takes one to three."""
+_BARRIER = 10.0
+
+# Nothing of IPv6's own accord: duplicate detection would hold addresses back, solicitations be counted as traffic.
+_QUIET = """
+for conf in /proc/sys/net/ipv6/conf/*; do
+    echo 0 > $conf/accept_dad
+    echo 0 > $conf/accept_ra
+    echo 0 > $conf/router_solicitations
+done
+echo 8388608 > /proc/sys/net/core/rmem_max
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A machine of a lab: its shell, and where it is found on the wire.
+
+    Attributes:
+        machine: the machine itself (console, monitor, files).
+        faces: its interfaces with addresses.
+    """
+
+    machine: Machine
+    faces: tuple[Face, ...]
+
+    @property
+    def name(self) -> str:
+        return self.machine.name
+
+    @property
+    def dev(self) -> str:
+        """Its first interface with an address."""
+        return self.faces[0].interface
+
+    @property
+    def ipv4(self) -> str:
+        return str(self.faces[0].ipv4.ip)
+
+    @property
+    def ipv6(self) -> str:
+        return str(self.faces[0].ipv6.ip)
+
+    def address(self, family: int) -> str:
+        """Its first address of family 4 or 6."""
+        return self.ipv4 if family == 4 else self.ipv6
+
+    def run(self, *args: Word, deadline: Deadline | None = None, stdin: bytes | None = None,
+            check: bool = True) -> Completed:
+        """See `Machine.run`."""
+        return self.machine.run(*args, deadline=deadline, stdin=stdin, check=check)
+
+    def shell(self, script: str, *, deadline: Deadline | None = None, stdin: bytes | None = None,
+              check: bool = True) -> Completed:
+        """See `Machine.shell`."""
+        return self.machine.shell(script, deadline=deadline, stdin=stdin, check=check)
+
+    def start(self, *args: Word, deadline: Deadline | None = None) -> Running:
+        """See `Machine.start`."""
+        return self.machine.start(*args, deadline=deadline)
+
+    def read(self, path: str | PurePosixPath) -> str:
+        """A text file of the guest, /proc included."""
+        return self.machine.run("cat", path).stdout
+
+    def until(self, condition: str, seconds: float) -> bool:
+        """Wait in the guest until the shell command `condition` succeeds; whether it did within `seconds`.
+
+        The question is repeated, never the traffic.
+        """
+        loop = f"until {condition}; do usleep 20000; done"
+        done = self.machine.run("timeout", f"{seconds:g}", "sh", "-c", loop, check=False,
+                                deadline=Deadline.after(seconds + 10))
+        return done.returncode == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lab:
+    """A topology that is up.
+
+    Attributes:
+        topology: what it was made of.
+        hosts: its machines by name.
+        workdir: where consoles are and captures go.
+    """
+
+    topology: Topology
+    hosts: Mapping[str, Host]
+    workdir: Path
+
+    def __getitem__(self, name: str) -> Host:
+        return self.hosts[name]
+
+    def check(self, label: str) -> None:
+        """Raise what any of the kernels reported until now.
+
+        `label` is written to every kernel's log and waited for on its console: all that was reported before it has
+        been read by then, and a reader of the log sees which test a line belongs to.
+
+        Raises:
+            KernelError: the first kernel that is not well, with its report.
+        """
+        for host in self.hosts.values():
+            host.machine.check()
+            with host.machine.console.watch(re.escape(f"harness: after {label}")) as marker:
+                host.run("sh", "-c", 'echo "harness: after $1" > /dev/kmsg', "sh", label)
+                try:
+                    marker.wait(Deadline.after(_BARRIER))
+                except DeadlineExpired as error:
+                    raise KernelError(f"{host.name}: the console does not show what was written to /dev/kmsg",
+                                      where=error.where, detail=error.detail) from error
+            host.machine.check()
+
+
+@contextmanager
+def up(topology: Topology, template: MachineSpec, workdir: Path, *, deadline: Deadline,
+       model: str = DEFAULT_MODEL, ignores: Iterable[Ignore] = (),
+       progress: Callable[[str], None] = lambda _: None) -> Iterator[Lab]:
+    """Boot the machines of `topology` at the same time, wire and address them, and hold them for the block.
+
+    Args:
+        template: kernel, initramfs, memory and the like of every machine.
+        workdir: gets a folder for each.
+        deadline: when all of them must reach each other.
+        model: of the NICs on the wires.
+
+    Raises:
+        KernelError: a kernel did not boot, or its network did not come up.
+        InfraError: QEMU did not start.
+    """
+    specs = topologies.specs(topology, template, model)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with boot_all(specs, workdir, deadline=deadline, ignores=ignores, progress=progress) as machines:
+        lab = Lab(topology=topology, workdir=workdir,
+                  hosts={name: Host(machine=machine, faces=topology.faces(name)) for name, machine in machines.items()})
+        for host in lab.hosts.values():
+            _configure(topology, host, deadline)
+        for host in lab.hosts.values():
+            _await_carrier(topology, host, deadline)
+        for group in topology.networks:
+            _await_neighbours(lab, group, deadline)
+        yield lab
+
+
+def _configure(topology: Topology, host: Host, deadline: Deadline) -> None:
+    """Names, bridges, addresses, in one command. A NIC that has another name (an init of another rootfs) is renamed."""
+    renames = [f"link set {host.machine.nic(nic)} name {nic}" for nic in topology.nics(host.name)
+               if host.machine.nic(nic) != nic]
+    batch = "".join(f"{line}\n" for line in (*renames, *topologies.commands(topology, host.name)))
+    host.machine.shell(f"{_QUIET}\nip -batch -", stdin=batch.encode(), deadline=deadline)
+
+
+def _await_carrier(topology: Topology, host: Host, deadline: Deadline) -> None:
+    names = topologies.interfaces(topology, host.name)
+    up = " && ".join(f'[ "$(cat /sys/class/net/{shlex.quote(name)}/operstate)" = up ]' for name in names)
+    if not host.until(f"{{ {up}; }}", min(_LINK, deadline.remaining)):
+        states = host.run("ip", "-brief", "link").stdout
+        raise KernelError(f"no carrier within {_LINK:g} s on all of {', '.join(names)}", where=f"machine {host.name}",
+                          detail=tuple(states.splitlines()))
+
+
+def _await_neighbours(lab: Lab, group: tuple[Face, ...], deadline: Deadline) -> None:
+    """Wait until the first face of a network reaches the others, by both families."""
+    if len(group) < 2:
+        return
+    first = lab[group[0].machine]
+    for other in group[1:]:
+        for address in (other.ipv4.ip, other.ipv6.ip):
+            # With a deadline, -c counts replies: it sends until it has one.
+            limit = max(1, int(min(_LINK, deadline.remaining)))
+            done = first.run("ping", "-n", "-q", "-c", 1, "-i", "0.2", "-w", limit, str(address), check=False)
+            if done.returncode != 0:
+                raise KernelError(f"{address} ({other.machine}) does not answer within {limit} s",
+                                  where=f"machine {first.name}", detail=done.tail)

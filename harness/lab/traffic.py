@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Traffic as measurements: a verb sends something and returns what arrived; judging that is the test's.
+
+Every payload is written by us, summed by us, and summed again in the receiving guest. A server is ready when the
+guest's socket table shows it; a transfer has ended when the receiver has all bytes, or its time is up.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from harness.deadline import Deadline
+from harness.errors import DeadlineExpired, InfraError
+from harness.lab.bench import Host
+from harness.lab.payload import checksum, payload
+from harness.proc import Completed
+
+_LISTEN = 10.0
+_TRANSFER = 30.0
+"""Seconds a transfer may take; each is a fraction of a second unless packets are lost."""
+_SENT = "/tmp/kph-sent"  # noqa: S108 - in the guest
+_RECEIVED = "/tmp/kph-received"  # noqa: S108 - in the guest
+_RCVBUF = 4 << 20
+_ABSENT = 99
+_OUTSTANDING = 32
+"""Echo requests a flood has on the way at a time: what a round trip takes on a busy host must not be its pace."""
+_SUMMARY = re.compile(r"^(\d+) packets transmitted, (\d+) received(?:, \+(\d+) duplicates)?(?:, \+(\d+) errors)?", re.M)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pings:
+    """What ping(8) counted."""
+
+    sent: int
+    received: int
+    duplicates: int = 0
+    errors: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether something was sent and each was answered exactly once."""
+        return self.sent > 0 and self.received == self.sent and not self.duplicates and not self.errors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """A payload that was sent and what arrived of it.
+
+    Attributes:
+        sent: bytes.
+        received: bytes, as the receiving guest has them.
+        sent_sum: SHA-256 of the payload.
+        received_sum: SHA-256, computed in the receiving guest.
+        seconds: how long it took.
+        trouble: what the sender or receiver complained of.
+    """
+
+    sent: int
+    received: int
+    sent_sum: str
+    received_sum: str
+    seconds: float
+    trouble: str = ""
+
+    @property
+    def whole(self) -> bool:
+        return self.sent > 0 and self.received == self.sent and self.received_sum == self.sent_sum
+
+    def __str__(self) -> str:
+        sums = "equal" if self.received_sum == self.sent_sum else "different"
+        trouble = f" ({self.trouble})" if self.trouble else ""
+        return f"{self.received} of {self.sent} bytes arrived, sums {sums}{trouble}"
+
+
+def parse_ping(output: str) -> Pings:
+    """The summary that ping of iputils ends with.
+
+    Raises:
+        InfraError: there is none.
+    """
+    match = _SUMMARY.search(output)
+    if match is None:
+        raise InfraError("ping printed no summary", detail=tuple(output.splitlines()[-10:]))
+    sent, received, duplicates, errors = (int(group or 0) for group in match.groups())
+    return Pings(sent=sent, received=received, duplicates=duplicates, errors=errors)
+
+
+def ping(host: Host, address: str, *, count: int = 3, size: int = 56, fragment: bool = True,
+         wait: float = 5.0) -> Pings:
+    """Send `count` echo requests of `size` bytes of payload, one each 10 ms, and count the answers.
+
+    Args:
+        fragment: whether a request bigger than the MTU may be fragmented.
+        wait: seconds to wait for the last answer.
+    """
+    done = host.run("ping", "-n", "-q", "-c", count, "-i", "0.01", "-s", size, "-W", wait,
+                    "-M", "dont" if fragment else "do", address, check=False,
+                    deadline=Deadline.after(wait + count * 0.2 + 20))
+    return parse_ping(done.stdout + done.stderr)
+
+
+def flood(host: Host, address: str, *, count: int, size: int = 56, seconds: float = 60.0) -> Pings:
+    """Send `count` echo requests as fast as answers come, for at most `seconds`; a lost answer costs 10 ms."""
+    done = host.run("timeout", "-s", "INT", f"{seconds:g}", "ping", "-n", "-q", "-f", "-l", _OUTSTANDING, "-c", count,
+                    "-s", size, "-W", 5, "-M", "dont", address, check=False, deadline=Deadline.after(seconds + 20))
+    return parse_ping(done.stdout + done.stderr)
+
+
+def tcp(sender: Host, receiver: Host, address: str, *, size: int, port: int = 5001,
+        seconds: float = _TRANSFER) -> Transfer:
+    """Send `size` bytes over one TCP connection to `address`, which the receiver has."""
+    kind = f"TCP{_version(address)}"
+    server = receiver.start("socat", "-u", f"{kind}-LISTEN:{port},reuseaddr", f"CREATE:{_RECEIVED}")
+    _await_socket(receiver, "TCP", port)
+    sent = _send(sender, size, seconds, f"{kind}:{_host(address)}:{port}")
+    try:
+        if sent.returncode == 0:
+            ended = server.wait(Deadline.after(seconds), check=False).stderr
+        else:
+            ended = server.stop(Deadline.after(10)).stderr
+    except DeadlineExpired:
+        receiver.run("kill", "--", f"-{server.pid}", check=False)
+        ended = f"the receiver saw no end of the connection within {seconds:g} s"
+    return _arrived(receiver, size, sent, ended)
+
+
+def udp(sender: Host, receiver: Host, address: str, *, size: int, datagram: int, port: int = 5002,
+        seconds: float = _TRANSFER, expect: bool = True) -> Transfer:
+    """Send `size` bytes in datagrams of `datagram` bytes to `address`.
+
+    Args:
+        expect: whether they are expected to arrive; where not, the wait for them is cut to a second.
+    """
+    kind = f"UDP{_version(address)}"
+    server = receiver.start("socat", "-u", "-b", 65536, f"{kind}-RECV:{port},rcvbuf={_RCVBUF}", f"CREATE:{_RECEIVED}")
+    _await_socket(receiver, "UDP", port)
+    sent = _send(sender, size, seconds, f"{kind}-SENDTO:{_host(address)}:{port}", "-b", str(datagram))
+    # The file's size says when all is there; the sum, whether anything came twice or in another order.
+    receiver.until(f"[ $(stat -c %s {_RECEIVED}) -ge {size} ]", seconds if expect else 1)
+    return _arrived(receiver, size, sent, server.stop(Deadline.after(10)).stderr)
+
+
+def _send(sender: Host, size: int, seconds: float, to: str, *options: str) -> Completed:
+    """Send the payload of `size` bytes with socat; it is put into the guest once."""
+    data = payload(size)
+    file = f"{_SENT}-{checksum(data)[:16]}"
+    script = f'[ -e "$1" ] || exit {_ABSENT}; file=$1; shift; exec timeout {seconds:g} socat -u "$@" '
+    words = ("sh", "-c", f'to=$2; {script.replace("shift", "shift 2")} "FILE:$file" "$to"', "sh", file, to, *options)
+    done = sender.run(*words, check=False, deadline=Deadline.after(seconds + 10))
+    if done.returncode == _ABSENT:
+        sender.machine.put(file, data)
+        done = sender.run(*words, check=False, deadline=Deadline.after(seconds + 10))
+    return done
+
+
+def _await_socket(receiver: Host, kind: str, port: int) -> None:
+    """Wait until the kernel lists a socket on `port`: a TCP socket that listens (state 0A), a UDP socket (07)."""
+    protocol, state = ("tcp", "0A") if kind == "TCP" else ("udp", "07")
+    bound = f"grep -qE ' [0-9A-F]+:{port:04X} [0-9A-F]+:[0-9A-F]+ {state} ' /proc/net/{protocol} /proc/net/{protocol}6"
+    if not receiver.until(bound, _LISTEN):
+        raise InfraError(f"the receiver has no socket on port {port} after {_LISTEN:g} s",
+                         where=f"machine {receiver.name}")
+
+
+def _arrived(receiver: Host, size: int, sent: Completed, ended: str) -> Transfer:
+    got, digest = receiver.shell(f"touch {_RECEIVED}; stat -c %s {_RECEIVED}; sha256sum {_RECEIVED}; rm {_RECEIVED}"
+                                 ).stdout.split()[:2]
+    return Transfer(sent=size, received=int(got), sent_sum=checksum(payload(size)), received_sum=digest,
+                    seconds=sent.seconds, trouble=" ".join(f"{sent.stderr} {ended}".split())[-200:])
+
+
+def _version(address: str) -> int:
+    return ip_address(address).version
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if _version(address) == 6 else address
