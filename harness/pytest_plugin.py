@@ -179,7 +179,8 @@ def verdict_of(error: BaseException, when: str) -> tuple[Verdict, str]:
     if isinstance(error, HarnessError):
         return Verdict.ERROR, _line(f"{error.what} [{error.where}]" if error.where else error.what)
     if isinstance(error, AssertionError) and when == "call":
-        return Verdict.FAIL, _line(str(error) or "assertion failed")
+        # pytest puts the comparison below the test's own message; the detail has both.
+        return Verdict.FAIL, _line((str(error).splitlines() or ["assertion failed"])[0])
     if isinstance(error, pytest.fail.Exception) and when == "call":
         return Verdict.FAIL, _line(error.msg or "failed")
     return Verdict.ERROR, _line(f"{type(error).__name__} in {when}: {error}")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,19 +13,35 @@ from harness.errors import InfraError
 from harness.lab import pcap
 from harness.lab.bench import Host
 from harness.lab.pcap import Packet
+from harness.vm.ssh import Running
 
-_READY = 15.0
-_SETTLE = 10.0
-_FILE = "/tmp/kph-capture"  # noqa: S108 - in the guest
-_DROPPED = re.compile(r"^(\d+) packets? dropped by kernel", re.M)
+_READY = 20.0
+_SETTLE = 20.0
+_BORDER = "-- kph: what tcpdump said ends here --\n"
+
+_START = 'exec tcpdump -n -p -U --immediate-mode -s 0 -B 8192 -i "$1" -w "$3.pcap" "$2" 2>"$3.err"'
 
 # On SIGUSR1 tcpdump says what the kernel handed to its socket and what it has written: all is written when they agree.
-_CAUGHT_UP = f"""
-: > {_FILE}.err
-kill -USR1 $1
-until grep -q 'received by filter' {_FILE}.err; do usleep 5000; done
-set -- $(grep -o '[0-9]* packets* captured' {_FILE}.err) $(grep -o '[0-9]* packets* received' {_FILE}.err)
-[ "$1" = "$4" ]
+_STOP = f"""
+caught_up() {{
+    lines=$(grep -c 'received by filter' "$file.err") || true
+    kill -USR1 "$pid"
+    until [ "$(grep -c 'received by filter' "$file.err")" -gt "$lines" ]; do usleep 5000; done
+    set -- $(tail -n 1 "$file.err")  # tcpdump: N packets captured, M packets received by filter, ...
+    [ "$2" = "$5" ]
+}}
+pid=$1 file=$2 tries=0
+until caught_up; do
+    usleep 20000
+    tries=$((tries + 1))
+    [ "$tries" -lt 250 ] || break
+done
+kill -INT "$pid"
+while kill -0 "$pid" 2>/dev/null; do usleep 5000; done
+cat "$file.err"
+echo '{_BORDER.strip()}'
+cat "$file.pcap"
+rm "$file.err" "$file.pcap"
 """
 
 
@@ -58,25 +75,40 @@ def capturing(host: Host, device: str, expression: str = "", *, sent: bool = Fal
         InfraError: tcpdump did not start, or missed packets.
     """
     capture = Capture()
-    script = f'exec tcpdump -n -p -U --immediate-mode -s 0 -B 8192 -i "$1" -w {_FILE}.pcap "$2" 2>>{_FILE}.err'
-    host.run("sh", "-c", f"rm -f {_FILE}.pcap; : > {_FILE}.err")
-    running = host.start("sh", "-c", script, "sh", device, expression)
+    file = f"/tmp/kph-capture-{uuid.uuid4().hex}"  # noqa: S108 - in the guest
+    running = host.start("sh", "-c", _START, "sh", device, expression, file)
     try:
-        if not host.until(f"grep -q 'listening on' {_FILE}.err", _READY):
+        if not host.until(f"grep -qs 'listening on' {file}.err", _READY):
             raise InfraError(f"tcpdump does not listen on {device} after {_READY:g} s", where=f"machine {host.name}",
-                             detail=tuple(host.read(f"{_FILE}.err").splitlines()))
+                             detail=tuple(host.read(f"{file}.err").splitlines()))
         yield capture
-        host.machine.put(f"{_FILE}.sh", _CAUGHT_UP.encode())
-        caught_up = host.until(f"sh -e {_FILE}.sh {running.pid}", _SETTLE)
-    finally:
-        running.stop(Deadline.after(10), signal="INT")
-    said = host.read(f"{_FILE}.err")
-    dropped = _DROPPED.search(said)
-    if not caught_up or dropped is None or int(dropped[1]):
-        raise InfraError(f"tcpdump missed packets on {device}", where=f"machine {host.name}",
-                         detail=tuple(said.splitlines()))
-    packets = pcap.parse(host.machine.get(f"{_FILE}.pcap"))
+    except BaseException:
+        running.stop(Deadline.after(10))
+        raise
+    packets = _finish(host, device, running, file)
     if sent:
         own = bytes.fromhex(host.read(f"/sys/class/net/{device}/address").strip().replace(":", ""))
         packets = tuple(packet for packet in packets if packet.frame[6:12] == own)
     capture.take(packets)
+
+
+def _finish(host: Host, device: str, running: Running, file: str) -> tuple[Packet, ...]:
+    """Let tcpdump catch up, stop it, and read what it said and wrote."""
+    done = host.run("sh", "-ec", _STOP, "sh", running.pid, file, deadline=Deadline.after(_SETTLE))
+    running.wait(Deadline.after(5), check=False)
+    said, _, data = done.stdout.partition(_BORDER)
+    counts = parse_counts(said)
+    if counts is None or counts[0] != counts[1] or counts[2]:
+        raise InfraError(f"tcpdump missed packets on {device}", where=f"machine {host.name}",
+                         detail=tuple(said.splitlines()))
+    return pcap.parse(data.encode(errors="surrogateescape"))
+
+
+def parse_counts(said: str) -> tuple[int, int, int] | None:
+    """What tcpdump said at its end: packets captured, received by its filter, dropped by the kernel."""
+    found = [re.findall(rf"^(\d+) packets? {words}", said, re.M)
+             for words in ("captured", "received by filter", "dropped by kernel")]
+    if not all(found):
+        return None
+    captured, received, dropped = (int(numbers[-1]) for numbers in found)
+    return captured, received, dropped

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from harness.deadline import Deadline
-from harness.errors import DeadlineExpired, InfraError
+from harness.errors import InfraError
 from harness.lab.bench import Host
 from harness.lab.payload import checksum, payload
 from harness.proc import Completed
@@ -22,6 +22,7 @@ _TRANSFER = 30.0
 """Seconds a transfer may take; each is a fraction of a second unless packets are lost."""
 _SENT = "/tmp/kph-sent"  # noqa: S108 - in the guest
 _RECEIVED = "/tmp/kph-received"  # noqa: S108 - in the guest
+_SUM = f"touch {_RECEIVED}; stat -c %s {_RECEIVED}; sha256sum {_RECEIVED}; rm {_RECEIVED}"
 _RCVBUF = 4 << 20
 _ABSENT = 99
 _OUTSTANDING = 32
@@ -112,18 +113,13 @@ def tcp(sender: Host, receiver: Host, address: str, *, size: int, port: int = 50
         seconds: float = _TRANSFER) -> Transfer:
     """Send `size` bytes over one TCP connection to `address`, which the receiver has."""
     kind = f"TCP{_version(address)}"
-    server = receiver.start("socat", "-u", f"{kind}-LISTEN:{port},reuseaddr", f"CREATE:{_RECEIVED}")
+    server = receiver.start("sh", "-c", f"timeout {seconds + _LISTEN:g} socat -u {kind}-LISTEN:{port},reuseaddr "
+                                        f"CREATE:{_RECEIVED}; {_SUM}")
     _await_socket(receiver, "TCP", port)
     sent = _send(sender, size, seconds, f"{kind}:{_host(address)}:{port}")
-    try:
-        if sent.returncode == 0:
-            ended = server.wait(Deadline.after(seconds), check=False).stderr
-        else:
-            ended = server.stop(Deadline.after(10)).stderr
-    except DeadlineExpired:
-        receiver.run("kill", "--", f"-{server.pid}", check=False)
-        ended = f"the receiver saw no end of the connection within {seconds:g} s"
-    return _arrived(receiver, size, sent, ended)
+    if sent.returncode != 0:
+        receiver.run("pkill", "-TERM", "-x", "socat", check=False)
+    return _arrived(size, sent, server.wait(Deadline.after(seconds + _LISTEN + 10), check=False))
 
 
 def udp(sender: Host, receiver: Host, address: str, *, size: int, datagram: int, port: int = 5002,
@@ -138,8 +134,13 @@ def udp(sender: Host, receiver: Host, address: str, *, size: int, datagram: int,
     _await_socket(receiver, "UDP", port)
     sent = _send(sender, size, seconds, f"{kind}-SENDTO:{_host(address)}:{port}", "-b", str(datagram))
     # The file's size says when all is there; the sum, whether anything came twice or in another order.
-    receiver.until(f"[ $(stat -c %s {_RECEIVED}) -ge {size} ]", seconds if expect else 1)
-    return _arrived(receiver, size, sent, server.stop(Deadline.after(10)).stderr)
+    all_there = f"until [ $(stat -c %s {_RECEIVED}) -ge {size} ]; do usleep 20000; done"
+    limit = seconds if expect else 1
+    done = receiver.run("sh", "-c", f"timeout {limit:g} sh -c '{all_there}'; kill {server.pid}; "
+                                    f"while kill -0 {server.pid} 2>/dev/null; do usleep 5000; done; {_SUM}",
+                        check=False, deadline=Deadline.after(limit + 20))
+    server.wait(Deadline.after(10), check=False)
+    return _arrived(size, sent, done)
 
 
 def _send(sender: Host, size: int, seconds: float, to: str, *options: str) -> Completed:
@@ -164,11 +165,13 @@ def _await_socket(receiver: Host, kind: str, port: int) -> None:
                          where=f"machine {receiver.name}")
 
 
-def _arrived(receiver: Host, size: int, sent: Completed, ended: str) -> Transfer:
-    got, digest = receiver.shell(f"touch {_RECEIVED}; stat -c %s {_RECEIVED}; sha256sum {_RECEIVED}; rm {_RECEIVED}"
-                                 ).stdout.split()[:2]
-    return Transfer(sent=size, received=int(got), sent_sum=checksum(payload(size)), received_sum=digest,
-                    seconds=sent.seconds, trouble=" ".join(f"{sent.stderr} {ended}".split())[-200:])
+def _arrived(size: int, sent: Completed, summed: Completed) -> Transfer:
+    """What `_SUM` printed, beside what was sent."""
+    words = summed.stdout.split()
+    if len(words) < 2:
+        raise InfraError("the receiver did not sum what it has", detail=summed.tail)
+    return Transfer(sent=size, received=int(words[0]), sent_sum=checksum(payload(size)), received_sum=words[1],
+                    seconds=sent.seconds, trouble=" ".join(f"{sent.stderr} {summed.stderr}".split())[-200:])
 
 
 def _version(address: str) -> int:

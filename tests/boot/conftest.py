@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from harness import boots
+from harness.arch import native
 from harness.deadline import Deadline
 from harness.guest import cpio
-from harness.guest.rootfs import build_bare_rootfs, build_rootfs
+from harness.guest.rootfs import build_bare_rootfs
+from harness.kernel.kbuild import Build
+from harness.store import Store
 from harness.vm.machine import Machine, boot
 from harness.vm.nic import Nic
 from harness.vm.qemu import MachineSpec
@@ -21,22 +24,15 @@ BOOT = 180.0
 
 
 @pytest.fixture(scope="session")
-def kernel_image() -> Path:
-    """A kernel to boot; with the options of `kernel-configs/` for QEMU, net and nics."""
-    path = os.environ.get("HARNESS_TEST_KERNEL")
-    if not path:
-        pytest.skip("HARNESS_TEST_KERNEL does not name a kernel image to boot")
-    return Path(path)
+def kernel_image(patched_both: Build) -> Path:
+    """The customer's patched kernel with both options."""
+    return patched_both.image
 
 
 @pytest.fixture(scope="session")
-def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The guest's userland, made once a session; HARNESS_TEST_ROOTFS saves that."""
-    if saved := os.environ.get("HARNESS_TEST_ROOTFS"):
-        return Path(saved)
-    out = tmp_path_factory.mktemp("rootfs") / "rootfs.cpio"
-    build_rootfs(out, deadline=Deadline.after(300))
-    return out
+def rootfs(store: Store) -> Path:
+    """The guest's userland, from the cache where it is there."""
+    return boots.userland(store, native(), progress=lambda _: None)
 
 
 @pytest.fixture(scope="session")

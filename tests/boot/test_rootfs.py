@@ -57,11 +57,11 @@ def test_two_builds_are_the_same_and_small(rootfs: Path, tmp_path: Path) -> None
     out = tmp_path / "again.cpio"
     build_rootfs(out, deadline=Deadline.after(300))
     assert hashlib.sha256(out.read_bytes()).digest() == hashlib.sha256(rootfs.read_bytes()).digest()
-    assert out.stat().st_size < 25_000_000
+    assert out.stat().st_size < 30_000_000
 
 
 def test_the_key_is_quick_the_second_time(tmp_path: Path) -> None:
     memo = tmp_path / "memo.json"
-    first = rootfs_key(memo=memo, deadline=Deadline.after(60))
+    first = rootfs_key(memo=memo, deadline=Deadline.after(300))
     assert any(part.startswith("busybox=") for part in first)
     assert rootfs_key(memo=memo, deadline=Deadline.after(0.5)) == first

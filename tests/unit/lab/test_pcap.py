@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from harness.errors import InfraError
 from harness.lab import pcap
+from harness.lab.capture import parse_counts
 
 MACS = bytes(12)
 
@@ -97,3 +98,10 @@ def test_no_frame_breaks_the_parser(frame: bytes) -> None:
 @given(st.binary(max_size=80), st.sampled_from([b"\x08\x00\x45", b"\x86\xdd\x60", b"\x81\x00\x00\x01\x08\x00\x4f"]))
 def test_no_ip_header_breaks_the_parser(rest: bytes, head: bytes) -> None:
     assert len(pcap.dissect(MACS + head + rest).payload) <= len(rest)
+
+
+def test_what_tcpdump_counted_is_taken_from_its_end() -> None:
+    said = ("tcpdump: listening on lan0\ntcpdump: 4 packets captured, 7 packets received by filter, 0 packets dropped "
+            "by kernel\n1 packet captured\n8 packets received by filter\n0 packets dropped by kernel\n")
+    assert parse_counts(said) == (1, 8, 0)
+    assert parse_counts("tcpdump: lan7: No such device exists\n") is None
