@@ -94,6 +94,7 @@ class Side:
         model: the object.
         section: the section.
         data, relocs: its contents, as `model.resolve` gives them.
+        payload: bytes of the compressed kernel in its build folder; None where that is not known.
     """
 
     path: str
@@ -101,6 +102,7 @@ class Side:
     section: Section
     data: bytes
     relocs: list[Target]
+    payload: int | None = None
 
 
 Ranges = list[tuple[int, int]]
@@ -172,6 +174,32 @@ def version_strings(base: Side, patched: Side) -> Ranges:
     return found
 
 
+PAYLOAD_OBJECT = "arch/x86/boot/header.o"
+_PAYLOAD_LENGTH, _HEADER_START = 0x24C, 0x1F1
+"""Offsets in the boot sector of the field and of `hdr` (Documentation/x86/boot.rst)."""
+
+
+def payload_length(base: Side, patched: Side) -> Ranges:
+    """Rule payload-length: the size of the compressed kernel in the boot header of arch/x86/boot/header.o.
+
+    Proved by content: on each side the field must hold the very size of the compressed kernel beside it. That kernel
+    is made of objects that are compared themselves, so what made its size differ is judged there.
+    """
+    if base.path != PAYLOAD_OBJECT or base.section.name != ".header" or base.relocs != patched.relocs:
+        return []
+    found: set[tuple[int, int]] = set()
+    for side in (base, patched):
+        at = [symbol.value for symbol in side.model.symbols
+              if symbol.name == "hdr" and symbol.section == side.section.number]
+        if len(at) != 1 or side.payload is None:
+            return []
+        start = at[0] + _PAYLOAD_LENGTH - _HEADER_START
+        if int.from_bytes(side.data[start:start + 4], byte_order(side.model.elf)) != side.payload:
+            return []
+        found.add((start, start + 4))
+    return list(found) if len(found) == 1 else []
+
+
 def _span(side: Side, name: str) -> tuple[int, int] | None:
     """[start, end) of the datum `name` in this side's section, or None when it is not there."""
     for symbol in side.model.symbols:
@@ -218,6 +246,7 @@ BYTE_RULES: Mapping[str, Callable[[Side, Side], Ranges]] = {
     "bug-table-line": bug_table_lines,
     "build-id-note": build_id,
     "version-string": version_strings,
+    "payload-length": payload_length,
 }
 """Rule name to what it explains of two sections with equal headers. All of them are symmetric."""
 
@@ -266,6 +295,10 @@ RULES: tuple[Rule, ...] = (
                    "init_uts_ns that proves to be a struct new_utsname of Linux, or in the same two strings within "
                    "linux_banner, all else in it equal.",
          why="They name the build: version, build number and time."),
+    Rule(name="payload-length",
+         condition="In .header of arch/x86/boot/header.o only the 4 bytes of payload_length differ, and on each side "
+                   "they are the size of the compressed kernel in the same build folder.",
+         why="A boot loader needs the size; what made it differ is in objects that are compared themselves."),
     Rule(name="relocation-form",
          condition="A relocation names a local symbol on one side and its section's symbol on the other; section, "
                    "offset, type and place are equal. Not for mergeable sections, TLS and IFUNC symbols.",

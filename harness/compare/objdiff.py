@@ -99,9 +99,17 @@ def _object(path: str, base: Path, patched: Path, *, strict: bool) -> tuple[Obje
     a, b = elf.read_bytes(base), elf.read_bytes(patched)
     if a == b:
         return ObjectDelta(path=path, status="identical"), {}
-    result = pair.diff(path, elf.parse(a, str(base)), elf.parse(b, str(patched)), strict=strict)
+    payloads = (_payload(base), _payload(patched)) if path == noise.PAYLOAD_OBJECT else (None, None)
+    result = pair.diff(path, elf.parse(a, str(base)), elf.parse(b, str(patched)), strict=strict, payloads=payloads)
     return ObjectDelta(path=path, status="changed" if result.changes else "explained",
                        rules=tuple(sorted(result.sites)), changes=result.changes), result.sites
+
+
+def _payload(header: Path) -> int | None:
+    """Bytes of the one compressed kernel beside the boot header `arch/x86/boot/header.o`; None where there is none."""
+    found = [path for path in (header.parent / "compressed").glob("vmlinux.bin.*")
+             if path.suffix != ".all" and path.is_file() and not path.is_symlink()]
+    return found[0].stat().st_size if len(found) == 1 else None
 
 
 def _archive(path: str, base: Path, patched: Path) -> ObjectDelta:

@@ -56,19 +56,22 @@ class _Pair:
     sites: Counter[str]
     changes: list[Change]
     contents: list[tuple[str, Section, Section, _Resolved, _Resolved]]
+    payloads: tuple[int | None, int | None]
 
 
 _Resolved = tuple[bytes, list[Target]]
 """Data with explained bytes blanked, and relocations."""
 
 
-def diff(path: str, base: Elf, patched: Elf, *, strict: bool) -> PairResult:
+def diff(path: str, base: Elf, patched: Elf, *, strict: bool,
+         payloads: tuple[int | None, int | None] = (None, None)) -> PairResult:
     """Compare two objects whose bytes differ.
 
     Args:
         path: the object's path relative to its build folder; some rules are for certain objects only.
         base, patched: the parsed files.
         strict: allow no rule.
+        payloads: bytes of the compressed kernel in each build folder, for rule payload-length.
 
     Raises `InfraError` for a malformed file.
     """
@@ -76,7 +79,7 @@ def diff(path: str, base: Elf, patched: Elf, *, strict: bool) -> PairResult:
     b = sibling(a, patched)
     same = a.targets == b.targets and a.bases == b.bases and a.forms == b.forms
     pair = _Pair(path=path, strict=strict, base=a, patched=b, same_targets=same, sites=Counter(), changes=[],
-                 contents=[])
+                 contents=[], payloads=payloads)
     _headers(pair)
     _sections(pair)
     _attribute(pair)
@@ -186,8 +189,10 @@ def _contents(pair: _Pair, key: str, a: Section, b: Section, *, same_headers: bo
     rewritten = sum(x != y for x, y in zip(forms_a, forms_b, strict=False)) if relocs_a == relocs_b else 0
     explained: list[tuple[int, int]] = []
     if same_headers and not pair.strict:
-        base = noise.Side(path=pair.path, model=pair.base, section=a, data=data_a, relocs=relocs_a)
-        patched = noise.Side(path=pair.path, model=pair.patched, section=b, data=data_b, relocs=relocs_b)
+        base = noise.Side(path=pair.path, model=pair.base, section=a, data=data_a, relocs=relocs_a,
+                          payload=pair.payloads[0])
+        patched = noise.Side(path=pair.path, model=pair.patched, section=b, data=data_b, relocs=relocs_b,
+                             payload=pair.payloads[1])
         for name, rule in noise.BYTE_RULES.items() if data_a != data_b else ():
             ranges = [(x, y) for x, y in rule(base, patched) if data_a[x:y] != data_b[x:y]]
             pair.sites.update({name: len(ranges)} if ranges else {})

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import proc
+from harness import proc, sandbox
 from harness.arch import Arch
 from harness.deadline import Deadline
 from harness.errors import InfraError, KernelError
@@ -123,7 +123,9 @@ def build(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store
             progress(f"building {name}")
         _write_config(out, config.text)
         began = time.time_ns()
+        linked = _linked(out, deadline)
         compiled = _make(out, source, name, arch, toolchain, stage / "build.log", deadline, counted)
+        _prune(out, linked - _linked(out, deadline))
         _prove(out, stale, began, name)
         facts = {"seconds": time.monotonic() - started, "rebuilt": compiled,
                  "seed": seed.build.name if seed and grown is not None else ""}
@@ -241,6 +243,39 @@ def _does_not_build(name: str, log: Path, failed: proc.CommandFailed) -> KernelE
         errors = [line for line in text.splitlines() if _FAILED.match(line)]
     return KernelError("it does not compile", where=name, detail=tuple(errors[:5]) or failed.completed.tail,
                        hint="the first errors are shown")
+
+
+def _linked(out: Path, deadline: Deadline) -> frozenset[str]:
+    """Objects that the kernel and its modules are linked from, as paths below `out`; none where nothing is linked yet.
+
+    `vmlinux.a` and each `lib.a` are thin archives whose members are those paths (Makefile, scripts/Makefile.build);
+    `modules.order` names the modules, and the `.mod` beside each its objects.
+    """
+    found: set[str] = set()
+    for archive in [out / "vmlinux.a", *out.rglob("lib.a")]:
+        if archive.is_file():
+            argv = sandbox.boxed(["ar", "t", f"/build/out/{archive.relative_to(out)}"], read={"/build/out": out},
+                                 write={}, cwd="/build/out")
+            listed = proc.run(argv, deadline=deadline).stdout.splitlines()
+            found |= {os.path.normpath(name.removeprefix("/build/out/")) for name in listed}
+    order = out / "modules.order"
+    for module in order.read_text(encoding="utf-8").split() if order.is_file() else ():
+        parts = (out / module).with_suffix(".mod")
+        found |= {str(Path(module).with_suffix(".o")), *(parts.read_text().split() if parts.is_file() else ())}
+    return frozenset(found)
+
+
+def _prune(out: Path, left: frozenset[str]) -> None:
+    """Remove objects of the seed that this kernel is not linked from, which a clean build would not have."""
+    folders = set()
+    for name in left:
+        path = out / name
+        folders.add(path.parent)
+        path.unlink(missing_ok=True)
+        path.with_name(f".{path.name}.cmd").unlink(missing_ok=True)
+    for folder in folders:
+        if not any(path.suffix == ".o" for path in folder.iterdir()):
+            (folder / "built-in.a").unlink(missing_ok=True)
 
 
 def _prove(out: Path, stale: frozenset[str], began: int, name: str) -> None:

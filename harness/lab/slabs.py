@@ -19,13 +19,13 @@ from harness.errors import InfraError
 from harness.lab.bench import Host
 
 EXTENSIONS = "skbuff_ext_cache"
-BUFFERS = ("skbuff_head_cache", "skbuff_fclone_cache", EXTENSIONS)
-"""Caches of the skb core. The one of the extensions is there only in a kernel that has some."""
-WATCHED = re.compile(r"^(skbuff_\w+|secpath\w*|nf_bridge\w*|xfrm_dst_cache|kmalloc-\d+k?)$")
+"""The cache of skb extensions; only a kernel that has some of them has it."""
+WATCHED = re.compile(r"^(skbuff_\w+|secpath\w*|nf_bridge\w*|xfrm_dst_cache|kmalloc-(\d+|[12]k))$")
 """What a packet may be made of. Before the series bridge data and secpaths are in a kmalloc or a cache of their own."""
 
 _BACK = 20.0
 """Seconds that counts have to come back; a leak costs them, nothing else does."""
+_PAUSE = 0.5
 _SHRINK = """
 for cache in $1; do echo 1 > /sys/kernel/slab/$cache/shrink; done
 cat /proc/slabinfo
@@ -62,8 +62,11 @@ def growth(before: Mapping[str, int], after: Mapping[str, int], allowed: int) ->
                  if count - before.get(name, 0) > allowed)
 
 
-def count(host: Host, caches: re.Pattern[str] = WATCHED) -> dict[str, int]:
+def count(host: Host, caches: re.Pattern[str] = WATCHED, *, after: float = 0) -> dict[str, int]:
     """The used objects of the guest's caches by name, the slabs of its CPUs taken back first.
+
+    Args:
+        after: seconds that the guest is left alone before.
 
     Raises:
         InfraError: it has none of them.
@@ -72,7 +75,7 @@ def count(host: Host, caches: re.Pattern[str] = WATCHED) -> dict[str, int]:
     if not names:
         raise InfraError("/proc/slabinfo lists none of the caches", where=f"machine {host.name}",
                          hint="the kernel needs CONFIG_SLUB_DEBUG, and slab_nomerge on its command line")
-    counts = parse(host.shell(_SHRINK.replace("$1", " ".join(names))).stdout)
+    counts = parse(host.shell(f"usleep {int(after * 1e6)}\n" + _SHRINK.replace("$1", " ".join(names))).stdout)
     return {name: counts[name] for name in names}
 
 
@@ -80,9 +83,10 @@ def left_behind(host: Host, before: Mapping[str, int], *, packets: int,
                 caches: re.Pattern[str] = WATCHED) -> tuple[Growth, ...]:
     """Caches that still hold at least an object for every tenth of `packets` more than `before`.
 
-    Ends as soon as there is none; a leak shows by staying.
+    Ends as soon as there is none; a leak shows by staying. Between readings the guest has time to free what they took.
     """
     deadline = Deadline.after(_BACK)
-    while (grown := growth(before, count(host, caches), packets // 10)) and not deadline.expired:
-        pass
+    grown = growth(before, count(host, caches), packets // 10)
+    while grown and not deadline.expired:
+        grown = growth(before, count(host, caches, after=_PAUSE), packets // 10)
     return grown

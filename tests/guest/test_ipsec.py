@@ -19,7 +19,8 @@ from harness.lab.payload import MARKER
 from harness.lab.pcap import ARP, ESP, ICMPV6
 
 pytestmark = [pytest.mark.topology("pair"),
-              pytest.mark.needs("XFRM", "XFRM_USER", "XFRM_STATISTICS", "INET_ESP", "INET6_ESP")]
+              pytest.mark.needs("XFRM", "XFRM_USER", "XFRM_STATISTICS", "INET_ESP", "INET6_ESP",
+                                "NETFILTER_XT_MATCH_POLICY")]
 
 FAMILIES = pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
 MODES = pytest.mark.parametrize("mode", ["transport", "tunnel"])

@@ -249,3 +249,35 @@ def test_every_rule_is_registered_once_and_documented() -> None:
     assert {rule.rule for rule in noise.NAME_RULES} | set(noise.BYTE_RULES) <= set(names)
     text = (Path(__file__).parents[3] / "docs" / "objdiff.md").read_text()
     assert re.findall(r"^### `([\w-]+)`$", text, re.M) == names
+
+
+BOOT_HEADER = """
+.section ".header", "a"
+.byte 0xff, 0xff
+.globl hdr
+hdr: .skip 0x24c - 0x1f1
+payload_length: .long {length}
+.long {after}
+"""
+
+
+@pytest.mark.parametrize(("fields", "sizes", "status"), [
+    (({"length": 5, "after": 1}, {"length": 7, "after": 1}), (5, 7), "explained"),
+    (({"length": 5, "after": 1}, {"length": 7, "after": 1}), (5, 8), "changed"),
+    (({"length": 5, "after": 1}, {"length": 7, "after": 1}), (5, None), "changed"),
+    (({"length": 5, "after": 1}, {"length": 7, "after": 2}), (5, 7), "changed"),
+    (({"length": 5, "after": 1}, {"length": 5, "after": 2}), (5, 5), "changed"),
+])
+def test_the_payload_length_must_be_the_payloads(
+        cc: Compile, tmp_path: Path, fields: tuple[dict[str, int], ...], sizes: tuple[int | None, ...],
+        status: str) -> None:
+    for side, values, size in zip("ab", fields, sizes, strict=True):
+        boot = tmp_path / side / "arch" / "x86" / "boot"
+        (boot / "compressed").mkdir(parents=True)
+        cc(BOOT_HEADER.format(**values), asm=True).rename(boot / "header.o")
+        if size is not None:
+            (boot / "compressed" / "vmlinux.bin.gz").write_bytes(bytes(size))
+    (delta,) = compare(tmp_path / "a", tmp_path / "b").deltas
+    assert delta.status == status
+    (strict,) = compare(tmp_path / "a", tmp_path / "b", strict=True).deltas
+    assert strict.status == "changed"

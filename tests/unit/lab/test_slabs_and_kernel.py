@@ -35,8 +35,8 @@ def test_growth_is_told_from_slack() -> None:
 
 
 def test_watched_are_the_caches_that_packets_are_made_of() -> None:
-    names = ("skbuff_head_cache", "skbuff_ext_cache", "kmalloc-1k", "secpath_cache", "dma-kmalloc-64", "dentry",
-             "xfrm_state")
+    names = ("skbuff_head_cache", "skbuff_ext_cache", "kmalloc-1k", "kmalloc-8k", "secpath_cache", "dma-kmalloc-64",
+             "dentry", "xfrm_state")
     assert [name for name in names if slabs.WATCHED.match(name)] == [
         "skbuff_head_cache", "skbuff_ext_cache", "kmalloc-1k", "secpath_cache"]
 
