@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -122,16 +122,26 @@ def build(inputs: Inputs, side: str, config: Config, *, store: Store, progress: 
 
 
 def _nearest(inputs: Inputs, side: str, variant: str, store: Store) -> Seed | None:
-    """The finished build to start from: base of the same variant, then another variant of the same tree, then any."""
-    others = [(tree, row.name) for row in inputs.plan.variants for tree in SIDES if (tree, row.name) != (side, variant)]
-    for tree, name in sorted(others, key=lambda key: (key != ("base", variant), key[0] != side, key[1] != variant)):
+    """The finished build to start from.
+
+    In this order: the series without its last patch or two (somebody adds a patch and runs again), base of the same
+    variant, another variant of the same tree, then any.
+    """
+    tree = inputs.trees[side]
+    least = len(inputs.trees["base"].patches)
+    shorter = [replace(tree, name=f"{side}~{back}", patches=tree.patches[:-back]) for back in (1, 2)
+               if side == "patched" and len(tree.patches) - back > least]
+    others = [(where, row.name) for row in inputs.plan.variants for where in SIDES
+              if (where, row.name) != (side, variant)]
+    others.sort(key=lambda key: (key != ("base", variant), key[0] != side, key[1] != variant))
+    candidates = [*((other, variant) for other in shorter), *((inputs.trees[where], name) for where, name in others)]
+    for other, name in candidates:
         asked = kconfig.read_fragments(inputs.plan.variant(name).fragments)
-        config = kconfig.cached(inputs.trees[tree], name, asked, arch=inputs.arch, toolchain=inputs.toolchain,
-                                store=store, deadline=Deadline.after(BUILD_SECONDS))
-        found = config and kbuild.cached(inputs.trees[tree], config, arch=inputs.arch, toolchain=inputs.toolchain,
-                                         store=store)
+        config = kconfig.cached(other, name, asked, arch=inputs.arch, toolchain=inputs.toolchain, store=store,
+                                deadline=Deadline.after(BUILD_SECONDS))
+        found = config and kbuild.cached(other, config, arch=inputs.arch, toolchain=inputs.toolchain, store=store)
         if found:
-            return Seed(tree=inputs.trees[tree], build=found)
+            return Seed(tree=other, build=found)
     return None
 
 

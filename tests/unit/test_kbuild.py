@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""kbuild: what depends on a changed file is found in `.cmd` files, and what the compiler said in the log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import InfraError
+from harness.kernel import kbuild
+
+
+def object_(out: Path, name: str, *deps: str) -> Path:
+    path = out / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    path.with_name(f".{path.name}.cmd").write_text(
+        f"savedcmd_{name} := gcc -c -o {name} /build/src/{deps[0]}\nsource_{name} := /build/src/{deps[0]}\n"
+        f"deps_{name} := \\\n" + "".join(f"  /build/src/{dep} \\\n" for dep in deps[1:]))
+    return path
+
+
+def test_dependents_are_those_whose_files_changed(tmp_path: Path) -> None:
+    object_(tmp_path, "net/core/skbuff.o", "net/core/skbuff.c", "include/linux/skbuff.h")
+    object_(tmp_path, "net/core/dev.o", "net/core/dev.c", "include/linux/skbuff.h")
+    object_(tmp_path, "mm/slab.o", "mm/slab.c", "include/linux/slab.h", "include/linux/skbuff.h.not")
+    found = kbuild.dependents(tmp_path, frozenset({"include/linux/skbuff.h"}))
+    assert found == {"net/core/skbuff.o", "net/core/dev.o"}
+    assert kbuild.dependents(tmp_path, frozenset({"mm/slab.c"})) == {"mm/slab.o"}
+    assert kbuild.dependents(tmp_path, frozenset({"net/core"})) == frozenset()
+
+
+def test_a_stale_object_that_was_not_made_again_is_refused(tmp_path: Path) -> None:
+    path = object_(tmp_path, "a.o", "a.c")
+    kbuild._prove(tmp_path, frozenset({"a.o", "gone.o"}), path.stat().st_mtime_ns, "base/x")
+    with pytest.raises(InfraError, match=r"did not make a\.o again"):
+        kbuild._prove(tmp_path, frozenset({"a.o"}), path.stat().st_mtime_ns + 1, "base/x")
+
+
+def test_what_the_seed_was_linked_from_and_the_result_is_not_goes(tmp_path: Path) -> None:
+    kept, left = object_(tmp_path, "net/a.o", "net/a.c"), object_(tmp_path, "net/xfrm/b.o", "net/xfrm/b.c")
+    for folder in (kept.parent, left.parent):
+        (folder / "built-in.a").write_text("")
+    kbuild._prune(tmp_path, frozenset({"net/xfrm/b.o"}))
+    assert kept.exists()
+    assert (kept.parent / "built-in.a").exists()
+    assert list(left.parent.iterdir()) == []
+
+
+def test_diagnostics_are_read_once_each_with_paths_of_the_tree() -> None:
+    log = ("  CC      net/a.o\n/build/src/net/a.c:12:3: error: 'x' undeclared\n"
+           "/build/src/net/a.c:12:3: error: 'x' undeclared\n/build/src/net/b.c:4: warning: unused 'y'\n"
+           "net/c.c:9:1: fatal error: no.h: No such file or directory\nmake: *** [Makefile:1: all] Error 2\n")
+    assert [(row.where, row.kind, row.text) for row in kbuild.diagnostics(log)] == [
+        ("net/a.c:12", "error", "'x' undeclared"), ("net/b.c:4", "warning", "unused 'y'"),
+        ("net/c.c:9", "error", "no.h: No such file or directory")]
