@@ -35,7 +35,7 @@ class CommandFailed(HarnessError):  # noqa: N818 - it says what happened
     """A command ended with another exit code than 0; `completed` holds it."""
 
     def __init__(self, completed: Completed) -> None:
-        super().__init__(f"command failed with {completed.ending}: {shlex.join(completed.argv)}",
+        super().__init__(f"command failed with {completed.ending}: {completed.command}",
                          detail=completed.tail)
         self.completed = completed
 
@@ -64,6 +64,12 @@ class Completed:
         if self.returncode >= 0:
             return f"exit code {self.returncode}"
         return f"signal {signal.Signals(-self.returncode).name}"
+
+    @property
+    def command(self) -> str:
+        """The command as one would type it; of a sandboxed one, what ran in the sandbox."""
+        argv = self.argv[self.argv.index("--") + 1:] if self.argv[0] == "bwrap" and "--" in self.argv else self.argv
+        return shlex.join(argv)
 
     @property
     def tail(self) -> tuple[str, ...]:

@@ -123,9 +123,10 @@ def build(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store
             progress(f"building {name}")
         _write_config(out, config.text)
         began = time.time_ns()
-        linked = _linked(out, deadline)
+        linked = _linked(seed.build.out, deadline) if seed and grown is not None else frozenset()
         compiled = _make(out, source, name, arch, toolchain, stage / "build.log", deadline, counted)
-        _prune(out, linked - _linked(out, deadline))
+        if linked:
+            _prune(out, linked - _linked(out, deadline))
         _prove(out, stale, began, name)
         facts = {"seconds": time.monotonic() - started, "rebuilt": compiled,
                  "seed": seed.build.name if seed and grown is not None else ""}
@@ -246,7 +247,7 @@ def _does_not_build(name: str, log: Path, failed: proc.CommandFailed) -> KernelE
 
 
 def _linked(out: Path, deadline: Deadline) -> frozenset[str]:
-    """Objects that the kernel and its modules are linked from, as paths below `out`; none where nothing is linked yet.
+    """Objects that a finished build's kernel and modules are linked from, as paths below `out`.
 
     `vmlinux.a` and each `lib.a` are thin archives whose members are those paths (Makefile, scripts/Makefile.build);
     `modules.order` names the modules, and the `.mod` beside each its objects.

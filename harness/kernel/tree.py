@@ -27,6 +27,10 @@ from harness.kernel.series import Patch
 from harness.kernel.source import Progress, Source, fetch
 from harness.store import Store, digest, file_digest
 
+_WRITTEN = 946684800
+"""The time of every file a patch wrote (2000-01-01): no build may take such a file for new, since what has to be
+built again is decided by content (`harness.kernel.kbuild`)."""
+
 _GIT_ENV = {
     "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_TERMINAL_PROMPT": "0",
     "GIT_AUTHOR_NAME": "harness", "GIT_AUTHOR_EMAIL": "harness@localhost",
@@ -111,6 +115,7 @@ def prepare(tree: Tree, store: Store, *, deadline: Deadline, progress: Progress 
             target.unlink(missing_ok=True)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(applied.files / name, target)
+            os.utime(target, (_WRITTEN, _WRITTEN))
 
     return store.get("tree", applied.key, make, deadline=deadline, content=False, waiting=progress)
 

@@ -51,19 +51,18 @@ BEHIND, ROUTE = "10.79.9.9", "10.79.9.0/24"
 @MODES
 @FAMILIES
 def test_esp_carries_the_payload_whole_and_hides_it(lab: Lab, family: int, mode: str, cipher: Cipher) -> None:
-    a, b = lab["a"], lab["b"]
-    before = {host.name: counters.xfrm(host) for host in (a, b)}
-    with (ipsec.protected(a, b, cipher, mode, family) as esp,
-          capturing(a, a.dev, sent=True) as from_a, capturing(b, b.dev, sent=True) as from_b):
-        there = traffic.tcp(a, b, esp.other.inner, size=SIZE)
-        back = traffic.udp(b, a, esp.one.inner, size=SIZE, datagram=1000)
-    assert there.whole, f"TCP from a to b: {there}"
-    assert back.whole, f"UDP from b to a: {back}"
-    wire = (*from_a.packets, *from_b.packets)
+    # One way by IPv4, the other by IPv6; what was on the wire is what its sender sent.
+    sender, receiver = (lab[name] for name in ("ab" if family == 4 else "ba"))
+    before = {host.name: counters.xfrm(host) for host in (sender, receiver)}
+    with (ipsec.protected(sender, receiver, cipher, mode, family) as esp,
+          capturing(sender, sender.dev, sent=True) as capture):
+        transfer = traffic.tcp(sender, receiver, esp.other.inner, size=SIZE)
+    assert transfer.whole, str(transfer)
+    wire = capture.packets
     seen = {packet.spi for packet in wire if packet.protocol == ESP}
-    assert seen == esp.spis, f"expected ESP with SPIs {sorted(esp.spis)} on the wire, saw {seen}"
+    assert seen == {esp.one.spi}, f"expected ESP with SPI {esp.one.spi:#x} on the wire, saw {seen}"
     carried = sum(len(packet.payload) for packet in wire if packet.protocol == ESP)
-    assert carried >= 2 * SIZE, f"{2 * SIZE} bytes were sent, ESP carried {carried}"
+    assert carried >= SIZE, f"{SIZE} bytes were sent, ESP carried {carried}"
     clear = [packet for packet in wire if packet.protocol not in (ESP, ICMPV6) and packet.ethertype != ARP]
     assert not clear, f"expected only ESP on the wire, saw protocols {sorted({str(p.protocol) for p in clear})}"
     readable = sum(MARKER in packet.frame for packet in wire)
@@ -71,19 +70,21 @@ def test_esp_carries_the_payload_whole_and_hides_it(lab: Lab, family: int, mode:
         assert readable == 0, f"{readable} of {len(wire)} packets on the wire show clear text"
     else:
         # The control of this check: what is not encrypted is found.
-        assert readable >= SIZE / 1000, f"the null cipher hides nothing, yet only {readable} packets show their payload"
-    for host in (a, b):
+        assert readable >= SIZE / 1500, f"the null cipher hides nothing, yet only {readable} packets show their payload"
+    for host in (sender, receiver):
         errors = counters.xfrm(host).since(before[host.name]).nonzero
         assert not errors, f"{host.name} counted IPsec errors: {errors}"
 
 
 @MODES
 @FAMILIES
-def test_datagrams_bigger_than_the_link_pass_whole(lab: Lab, family: int, mode: str) -> None:
+def test_datagrams_pass_whole_also_bigger_than_the_link(lab: Lab, family: int, mode: str) -> None:
     a, b = lab["a"], lab["b"]
     with ipsec.protected(a, b, ipsec.AES_GCM, mode, family) as esp:
-        transfer = traffic.udp(a, b, esp.other.inner, size=SIZE, datagram=4000)
-    assert transfer.whole, str(transfer)
+        big = traffic.udp(a, b, esp.other.inner, size=SIZE, datagram=4000)
+        small = traffic.udp(b, a, esp.one.inner, size=SIZE, datagram=1000)
+    assert big.whole, f"datagrams of three fragments, a to b: {big}"
+    assert small.whole, f"datagrams of 1000 bytes, b to a: {small}"
 
 
 @MODES
