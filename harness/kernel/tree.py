@@ -117,7 +117,8 @@ def prepare(tree: Tree, store: Store, *, deadline: Deadline, progress: Progress 
             shutil.copy(applied.files / name, target)
             os.utime(target, (_WRITTEN, _WRITTEN))
 
-    return store.get("tree", applied.key, make, deadline=deadline, content=False, waiting=progress)
+    key = digest("tree", applied.key, _WRITTEN)
+    return store.get("tree", key, make, deadline=deadline, content=False, waiting=progress)
 
 
 def difference(old: Tree, new: Tree, store: Store, deadline: Deadline) -> frozenset[str]:
