@@ -27,7 +27,7 @@ from harness.errors import DeadlineExpired, HarnessError, InfraError, KernelErro
 from harness.proc import Completed
 from harness.vm.keys import KeyPair
 from harness.vm.vitals import Vitals
-from harness.vm.words import TAG, Word, command, decode
+from harness.vm.words import GO, TAG, Word, command, decode
 
 __all__ = ["GuestCommandFailed", "Running", "Shell", "Target", "Word", "connect"]
 
@@ -150,12 +150,20 @@ class Shell:
                 channel.status_event.wait(_CLEANUP)
 
     def _open(self, line: bytes, deadline: Deadline) -> paramiko.Channel:
-        self._vitals.check()
-        with self._explained(deadline, "opening a session in the guest"):
-            channel = self._transport.open_session(timeout=max(deadline.remaining, 0.001))
-            channel.settimeout(max(deadline.remaining, 0.001))
-            channel.exec_command(line)
-            return channel
+        """A session in which `line` (made by `words.command`) has begun to run, exactly once.
+
+        When a process of one session ends, dropbear 2022.83 closes every other session that has no process yet
+        (common-channel.c, check_close(): FD_UNINIT is taken for an open descriptor and becomes FD_CLOSED). A session
+        that is opened at that moment is closed before its command was told to go, so that nothing of it has run, and
+        another takes its place.
+        """
+        while True:
+            self._vitals.check()
+            with self._explained(deadline, "opening a session in the guest"):
+                channel = _begun(self._transport, line, deadline)
+                if channel is not None:
+                    channel.sendall(GO)
+                    return channel
 
     def _collect(self, channel: paramiko.Channel, out: bytearray, err: bytearray, argv: Sequence[str],
                  deadline: Deadline) -> None:
@@ -298,6 +306,29 @@ def _keep_quiet(transport: paramiko.Transport) -> None:
     if not quiet.handlers:
         quiet.addHandler(logging.NullHandler())
     transport.set_log_channel("harness.paramiko")
+
+
+def _begun(transport: paramiko.Transport, line: bytes, deadline: Deadline) -> paramiko.Channel | None:
+    """A session with a process for `line`; None where the server closed the session before it had one.
+
+    Raises:
+        SSHException: it does not let us have a session or a process, or the connection is lost.
+    """
+    channel: paramiko.Channel | None = None
+    try:
+        channel = transport.open_session(timeout=max(deadline.remaining, 0.001))
+        channel.settimeout(max(deadline.remaining, 0.001))
+        channel.exec_command(line)
+    except paramiko.ChannelException:
+        raise
+    except paramiko.SSHException as error:
+        if deadline.expired or not transport.is_active():
+            raise
+        # paramiko has no words of its own for a refusal (CHANNEL_FAILURE): no end of file comes before that.
+        if channel is not None and not channel.eof_received:
+            raise paramiko.SSHException("the SSH server could not start a process: is memory short?") from error
+        return None
+    return channel
 
 
 def _feed(channel: paramiko.Channel, data: bytes) -> threading.Thread:

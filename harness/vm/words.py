@@ -11,6 +11,10 @@ from harness.errors import UsageError
 Word = str | bytes | PurePosixPath | int | float
 TAG = "HARNESS_COMMAND"
 """The variable by which a command and all that it started can be found in the guest."""
+GO = b"go\n"
+"""What a command reads from its standard input before it begins; see `command`."""
+LONGEST = 9000
+"""Bytes of a command line that dropbear takes (MAX_CMD_LEN in its sysoptions.h)."""
 
 
 def quote(word: Word) -> bytes:
@@ -26,14 +30,23 @@ def quote(word: Word) -> bytes:
 
 
 def command(words: Sequence[Word], tag: int | None = None) -> bytes:
-    """A shell command that runs `words`. The shell stays, so that the death by signal N is exit code 128 + N.
+    """A shell command that waits for `GO` on its standard input and then runs `words`, with what follows as theirs.
 
-    `tag` goes into the environment of the program and all it starts, by which they can be found again.
+    A command whose session breaks before that sees the end of its input and has done nothing. The shell stays, so that
+    the death by signal N is exit code 128 + N. `tag` goes into the environment of the program and all it starts, by
+    which they can be found again.
+
+    Raises:
+        UsageError: there is nothing to run, a word cannot be an argument, or they are too long.
     """
     if not words:
         raise UsageError("no command")
     mark = f"export {TAG}={tag}; ".encode() if tag is not None else b""
-    return mark + b" ".join(map(quote, words)) + b"; exit $?"
+    line = b"read -r _ || exit; " + mark + b" ".join(map(quote, words)) + b"; exit $?"
+    if len(line) > LONGEST:
+        raise UsageError(f"a command of {len(line)} bytes, and the guest's SSH server takes {LONGEST}",
+                         hint="write it to a file in the guest, or pass it as standard input")
+    return line
 
 
 def decode(raw: bytes | bytearray) -> str:

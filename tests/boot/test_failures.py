@@ -141,6 +141,13 @@ def test_the_kernel_outranks_the_error_it_caused(spec: MachineSpec, tmp_path: Pa
         raise AssertionError("the peer does not answer")
 
 
+def test_a_guest_that_cannot_start_a_process_any_more(spec: MachineSpec, tmp_path: Path) -> None:
+    with boot(spec, tmp_path, deadline=Deadline.after(BOOT)) as machine:
+        machine.shell("echo 20 > /proc/sys/kernel/threads-max")
+        with pytest.raises(InfraError, match="could not start a process"):
+            machine.run("true")
+
+
 def test_a_reset_without_a_word(spec: MachineSpec, tmp_path: Path) -> None:
     with (pytest.raises(KernelError, match="ended without a word"),
           boot(spec, tmp_path, deadline=Deadline.after(BOOT)) as machine):

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from harness import proc
@@ -18,6 +20,7 @@ from harness.vm.machine import Machine, boot, boot_all
 from harness.vm.nic import Nic
 from harness.vm.qemu import MachineSpec
 from harness.vm.ssh import GuestCommandFailed
+from harness.vm.words import command
 from tests.boot.conftest import BOOT
 
 TORTURE = [
@@ -126,6 +129,53 @@ def test_commands_at_the_same_time(machine: Machine) -> None:
     for thread in threads:
         thread.join()
     assert answers == {n: f"100000\n{n}\n" for n in range(6)}
+
+
+def test_a_session_that_the_server_closes_before_its_command_began_is_replaced(
+        machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """dropbear closes a session without a process when another session's process ends: here always, by design."""
+    begin, closed = paramiko.Channel.exec_command, []
+
+    def late(channel: paramiko.Channel, line: bytes) -> None:
+        if not closed:
+            closed.append(channel)
+            machine.run("true")
+            assert channel.status_event.wait(10), "dropbear did not close it: is Shell._open's loop still needed?"
+            assert channel.eof_received
+        begin(channel, line)
+
+    monkeypatch.setattr(paramiko.Channel, "exec_command", late)
+    machine.run("rm", "-f", "/tmp/ran")
+    closed.clear()
+    machine.shell("echo once >> /tmp/ran")
+    assert closed
+    assert machine.get("/tmp/ran") == b"once\n"
+
+
+def test_a_command_whose_session_breaks_before_it_may_go_does_nothing(machine: Machine) -> None:
+    channel = machine._shell._transport.open_session(timeout=10)
+    channel.exec_command(command(("sh", "-c", "echo > /tmp/must-not-be")))
+    channel.shutdown_write()
+    assert channel.recv_exit_status() == 1
+    assert machine.run("ls", "/tmp/must-not-be", check=False).returncode == 1
+
+
+def test_commands_that_end_while_others_begin_run_exactly_once(machine: Machine) -> None:
+    def ask(n: int) -> None:
+        for turn in range(25):
+            machine.run("sh", "-c", f"echo {n}.{turn} >> /tmp/turns")
+
+    machine.run("rm", "-f", "/tmp/turns")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask, range(4)))
+    turns = machine.get("/tmp/turns").decode().split()
+    assert sorted(turns) == sorted(f"{n}.{turn}" for n in range(4) for turn in range(25))
+
+
+def test_a_command_that_is_too_long_for_the_server_is_refused(machine: Machine) -> None:
+    assert machine.run("printf", "%s", "x" * 8000).stdout == "x" * 8000
+    with pytest.raises(UsageError, match="takes 9000"):
+        machine.run("printf", "%s", "x" * 9000)
 
 
 def test_a_program_in_the_background_is_stopped_with_its_children(machine: Machine) -> None:

@@ -13,6 +13,7 @@ from harness.errors import UsageError
 from harness.vm import accel, keys, qmp, words
 from harness.vm.handle import parse_addresses
 
+WAIT = b"read -r _ || exit; "
 USERNET = """hub -1
   Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ
   TCP[ESTABLISHED]   31       127.0.0.1 40001  100.127.255.15    22     0     0
@@ -23,14 +24,14 @@ USERNET = """hub -1
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
 def test_a_posix_shell_reads_back_what_was_quoted(args: list[str]) -> None:
     line = words.command(args)
-    assert line.endswith(b"; exit $?")
-    assert shlex.split(line.removesuffix(b"; exit $?").decode()) == args
+    assert (line.startswith(WAIT), line.endswith(b"; exit $?")) == (True, True)
+    assert shlex.split(line.removeprefix(WAIT).removesuffix(b"; exit $?").decode()) == args
 
 
 def test_bytes_and_numbers_are_words_too() -> None:
-    assert words.command(["a", b"\xff'", 7, 0.5]) == b"'a' '\xff'\\''' '7' '0.5'; exit $?"
+    assert words.command(["a", b"\xff'", 7, 0.5]) == WAIT + b"'a' '\xff'\\''' '7' '0.5'; exit $?"
     assert words.quote("\udcff") == b"'\xff'"
-    assert words.command(["a"], 3) == b"export HARNESS_COMMAND=3; 'a'; exit $?"
+    assert words.command(["a"], 3) == WAIT + b"export HARNESS_COMMAND=3; 'a'; exit $?"
 
 
 def test_what_cannot_be_a_command() -> None:
@@ -38,6 +39,8 @@ def test_what_cannot_be_a_command() -> None:
         words.quote(b"a\0")
     with pytest.raises(UsageError, match="no command"):
         words.command([])
+    with pytest.raises(UsageError, match="takes 9000"):
+        words.command(["x" * 9000])
 
 
 def test_output_survives_whatever_bytes_it_has() -> None:
