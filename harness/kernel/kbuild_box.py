@@ -17,12 +17,13 @@ from harness.arch import Arch
 from harness.deadline import Deadline
 from harness.store import digest
 
-_FIXED = {
+FIXED = {
     "KBUILD_BUILD_TIMESTAMP": "2020-01-01 00:00:00 UTC",
     "KBUILD_BUILD_USER": "harness",
     "KBUILD_BUILD_HOST": "harness",
     "KBUILD_BUILD_VERSION": "1",
 }
+"""The environment of every build."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,4 +55,4 @@ def make(targets: Sequence[str], *, source: Path, out: Path, arch: Arch, toolcha
     return sandbox.boxed(
         ["make", "-C", "/build/src", "O=/build/out", f"ARCH={arch.make_arch}", f"CC={toolchain.cc}", "LOCALVERSION=",
          f"-j{jobs or len(os.sched_getaffinity(0))}", *targets],
-        read={"/build/src": source}, write={"/build/out": out}, cwd="/build/out", env=_FIXED)
+        read={"/build/src": source}, write={"/build/out": out}, cwd="/build/out", env=FIXED)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Single objects of a finished build, compiled again: from other text, with other files of the tree, or more options.
+
+Kbuild writes the command that made an object, objtool's part included, to `.<object>.cmd` beside it (`if_changed_rule`,
+scripts/Kbuild.include). It runs again in the sandbox, at the paths it ran at the first time; the finished build is
+shown read-only and only the object's own path in the command is another. With nothing changed the result is the
+build's own object, byte for byte.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from harness import proc, sandbox
+from harness.deadline import Deadline
+from harness.errors import KernelError, UsageError
+from harness.kernel import kbuild_box
+
+_COMMAND = re.compile(r"^(?:saved)?cmd_\S+ := (.*)$", re.MULTILINE)
+_NOTHING: Mapping[str, Path] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """An object to make again.
+
+    Attributes:
+        object: its path below the build's output folder, `net/core/skbuff.o`.
+        text: C or assembler text to compile in place of its source file; the source file where None.
+        flags: options of the compiler that come after its own.
+    """
+
+    object: str
+    text: str | None = None
+    flags: tuple[str, ...] = ()
+
+
+def recompile(out: Path, tree: Path, jobs: Sequence[Job], *, deadline: Deadline,
+              overrides: Mapping[str, Path] = _NOTHING) -> tuple[bytes | KernelError, ...]:
+    """Make objects of a finished build again, as many at once as there are cores.
+
+    Args:
+        out: the build's output folder (`Build.out`); not written to.
+        tree: the tree it was built from; not written to.
+        overrides: files to show in the tree in place of its own, by path below the tree.
+
+    Returns:
+        For each job, in order, the object's bytes, or why it does not compile.
+
+    Raises:
+        UsageError: the build has no such object, or it was not compiled from one source file.
+        DeadlineExpired: not in time.
+    """
+    commands = [_command(out, job) for job in jobs]
+
+    def run(index: int) -> bytes | KernelError:
+        return _run(out, tree, jobs[index], commands[index], overrides, deadline)
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return tuple(pool.map(run, range(len(jobs))))
+
+
+def source_of(out: Path, name: str) -> str | None:
+    """The source file of an object, as a path below the tree; None where it was not compiled from one of the tree's."""
+    path = out / Path(name).parent / f".{Path(name).name}.cmd"
+    found = re.search(r"^source_\S+ := /build/src/(\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE) \
+        if path.is_file() else None
+    return os.path.normpath(found[1]) if found else None
+
+
+def _command(out: Path, job: Job) -> str:
+    """The shell command that makes the object as `/work/object.o`."""
+    path = out / Path(job.object).parent / f".{Path(job.object).name}.cmd"
+    found = _COMMAND.search(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if found is None:
+        raise UsageError("the build has no command for this object", where=f"{out}: {job.object}")
+    # make's own escapes: `make-cmd` in scripts/Kbuild.include
+    text = found[1].replace("$(pound)", "#").replace("$$", "$")
+    compiled = re.search(rf" -c -o {re.escape(job.object)} (\S+)", text)
+    if compiled is None:
+        raise UsageError("this object was not compiled from one source file", where=f"{out}: {job.object}")
+    source = f"/work/source{Path(compiled[1]).suffix}" if job.text is not None else compiled[1]
+    flags = "".join(f" {shlex.quote(flag)}" for flag in job.flags)
+    head, tail = text[:compiled.start()], text[compiled.end():]
+    head = re.sub(r"-Wp,-MM?D,\S+", "-Wp,-MMD,/work/object.d", head)
+    tail = re.sub(rf"(?<!\S){re.escape(job.object)}(?!\S)", "/work/object.o", tail)
+    return f"set -e; {head}{flags} -c -o /work/object.o {source}{tail}"
+
+
+def _run(out: Path, tree: Path, job: Job, command: str, overrides: Mapping[str, Path],
+         deadline: Deadline) -> bytes | KernelError:
+    with tempfile.TemporaryDirectory(prefix="harness-object-") as name:
+        work = Path(name)
+        if job.text is not None:
+            (work / f"source{Path(source_of(out, job.object) or 'x.c').suffix}").write_text(job.text, encoding="utf-8")
+        shown = {f"/build/src/{path}": replacement for path, replacement in overrides.items()}
+        argv = sandbox.boxed(["sh", "-c", command], read={"/build/src": tree, "/build/out": out, **shown},
+                             write={"/work": work}, cwd="/build/out", env=kbuild_box.FIXED)
+        try:
+            proc.run(argv, deadline=deadline)
+        except proc.CommandFailed as failed:
+            return KernelError("it does not compile", where=job.object, detail=failed.completed.tail)
+        return _regular(work / "object.o", job)
+
+
+def _regular(path: Path, job: Job) -> bytes | KernelError:
+    """The bytes of what the command left, which must be a file: a link could lead anywhere on this host."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:  # noqa: PTH123
+            if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                return stream.read()
+    except OSError:
+        pass
+    return KernelError("its command left no object", where=job.object)
