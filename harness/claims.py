@@ -168,11 +168,14 @@ def judge_tests(claim: Claim, variant: str, results: Sequence[TestResult]) -> Ro
     return _row(claim, variant, verdict, evidence, bad)
 
 
-def judge_suite(file: str, variant: str, results: Sequence[TestResult], seconds: float) -> Row:
-    """A suite's row: its worst test decides, and a suite that ran no test fails."""
+def judge_suite(file: str, variant: str, results: Sequence[TestResult], seconds: float, ended: str = "") -> Row:
+    """A suite's row: its worst test decides, and a suite that ran no test fails.
+
+    `ended` says how the suites' process ended before its time: where there is no test then, the kernel is not at fault.
+    """
     if not results:
-        return Row(kind="suite", id=file, variant=variant, verdict=Verdict.FAIL, evidence="it contains no test",
-                   seconds=seconds)
+        return Row(kind="suite", id=file, variant=variant, verdict=Verdict.ERROR if ended else Verdict.FAIL,
+                   evidence=ended or "it contains no test", seconds=seconds)
     counts = {verdict: sum(result.verdict is verdict for result in results) for verdict in Verdict}
     said = ", ".join(f"{count} {verdict.lower()}" for verdict, count in counts.items() if count)
     bad = [result for result in results if result.verdict is not Verdict.PASS]

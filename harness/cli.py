@@ -71,10 +71,13 @@ def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | No
     read = read_plan(plan)
     for name in variants:
         read.variant(name)
+    options = [("--variant", name) for name in variants]
+    options += [(name, str(value)) for name, value in (("--accel", accel), ("--cache", cache)) if value]
+    again = ["harness", "run", str(plan.resolve()), *(word for option in options for word in option)]
     folder = out or Path("runs") / f"{read.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     _new_folder(folder)
     report = engine.run(read, store=_store(cache), out=folder.resolve(), progress=Progress(quiet=quiet),
-                        variants=variants, accel=accel or "", command=["harness", *sys.argv[1:]])
+                        variants=variants, accel=accel or "", command=again)
     if as_json:
         click.echo(json.dumps(model.to_json(report), indent=1))
     else:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import shlex
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -181,9 +182,10 @@ def run(plan: Plan, *, store: Store, out: Path, progress: Progress, command: Seq
 
 def write(report: RunReport, out: Path) -> None:
     """Write the machine-readable forms of a report and the command that repeats it, each whole or not at all."""
+    again = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m {report.command} "$@"\n'
     for name, data in (("results.json", json.dumps(model.to_json(report), indent=1).encode()),
                        ("junit.xml", junit.to_junit(report)),
-                       ("repeat.sh", f"#!/bin/sh\n{report.command}\n".encode())):
+                       ("repeat.sh", again.encode())):
         temporary = out / f".{name}"
         temporary.write_bytes(data)
         temporary.rename(out / name)

@@ -103,9 +103,10 @@ def run(suites: tuple[Suite, ...], session: Session, *, deadline: Deadline,
             finished = done
             counted(done)
 
+    home = suites[0].path.parent
     argv = [sys.executable, "-m", "pytest", "-p", "harness.pytest_plugin", f"--harness-session={workdir}/session.json",
             "-p", "no:cacheprovider", "--override-ini=addopts=", "--color=no", "-v",
-            f"--rootdir={suites[0].path.parent}", *(str(suite.path) for suite in suites)]
+            f"--rootdir={home}", f"--confcutdir={home}", *(str(suite.path) for suite in suites)]
     ended = ""
     try:
         completed = proc.run(argv, deadline=deadline, log=workdir / "pytest.log", on_line=line, check=False)
@@ -133,11 +134,16 @@ def _rows(suites: tuple[Suite, ...], records: tuple[dict[str, object], ...], var
         excused = [record for record in records if record["event"] == "not-applicable"
                    and _named(suites, str(record["id"])).startswith(f"{suite.name}::")]
         if mine or not excused or ended:
-            row = claims.judge_suite(suite.name, variant, mine, sum(result.seconds for result in mine))
-            rows.append(dataclasses.replace(row, detail=(*row.detail, f"log: {log}")) if row.detail else row)
+            row = claims.judge_suite(suite.name, variant, mine, sum(result.seconds for result in mine), ended)
+            said = row.detail if mine or not ended else _tail(log)
+            rows.append(dataclasses.replace(row, detail=(*said, f"log: {log}")) if said else row)
     if ended and rows and all(row.verdict is Verdict.PASS for row in rows):
         rows[-1] = dataclasses.replace(rows[-1], verdict=Verdict.ERROR, evidence=ended, detail=(f"log: {log}",))
     return rows
+
+
+def _tail(log: Path) -> tuple[str, ...]:
+    return tuple(log.read_text(encoding="utf-8", errors="replace").splitlines()[-proc.TAIL_LINES:])
 
 
 def collect(suites: tuple[Suite, ...], records: tuple[dict[str, object], ...], ended: str) -> tuple[TestResult, ...]:

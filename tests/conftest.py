@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 from harness import engine
@@ -16,9 +15,6 @@ from harness.kernel.source import fetch
 from harness.plan import read_plan
 from harness.report.progress import Progress
 from harness.store import Store, default_root
-
-hypothesis.settings.register_profile("harness", deadline=None)  # a test never fails on time
-hypothesis.settings.load_profile("harness")
 
 ROOT = Path(__file__).parents[1]
 PLAN = ROOT / "patches" / "skb-extensions"

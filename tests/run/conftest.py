@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -79,10 +80,18 @@ def run(tmp_path: Path) -> Runner:
 
 @pytest.fixture(scope="session")
 def customer(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """The run that `make run` does, done once for all tests that look at it."""
-    folder = tmp_path_factory.mktemp("customer") / "run"
-    done = harness("run", str(PLAN), "--out", str(folder), cwd=ROOT)
-    return Ran(code=done.returncode, out=done.stdout, err=done.stderr, folder=folder)
+    """The README's first command, in a copy of what git has or would add: with what `make run` installs, no more."""
+    copy = tmp_path_factory.mktemp("customer")
+    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
+                            capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, listed):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+    done = subprocess.run(["make", "run"], cwd=copy, capture_output=True, text=True, check=False,
+                          stdin=subprocess.DEVNULL)
+    folders = sorted((copy / "runs").glob("*")) or [copy]
+    return Ran(code=done.returncode, out=done.stdout, err=done.stderr, folder=folders[-1])
 
 
 PlanMaker = Callable[..., Path]

@@ -90,6 +90,13 @@ def test_a_suite_that_collects_no_test_fails(run: Runner, derived_plan: PlanMake
     clear(ran, 1, "it contains no test")
 
 
+def test_a_suite_that_cannot_be_imported_says_why(run: Runner, derived_plan: PlanMaker, tmp_path: Path) -> None:
+    (tmp_path / "test_import.py").write_text("import not_installed\n\ndef test_x():\n    assert True\n")
+    ran = run(derived_plan(suites=["test_import.py"]))
+    clear(ran, 3, "pytest ended with exit code 2", "No module named 'not_installed'", "pytest.log")
+    assert ran.rows("suite")[0]["verdict"] == "ERROR"
+
+
 def test_a_suite_that_crashes_is_an_error(run: Runner, derived_plan: PlanMaker, tmp_path: Path) -> None:
     (tmp_path / "test_crash.py").write_text("import os\n\ndef test_x():\n    os._exit(0)\n")
     ran = run(derived_plan(suites=["test_crash.py"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,20 @@ def test_results_name_what_they_are_about(customer: Ran) -> None:
     for build in results["builds"]:
         assert len(build["vmlinux_sha256"]) == 64
     assert results["inputs"]["source_sha256"] in (PLAN / "plan.yaml").read_text()
-    assert f"harness run {PLAN}" in (customer.folder / "repeat.sh").read_text()
+
+
+def test_the_command_that_repeats_the_run(customer: Ran, tmp_path: Path) -> None:
+    text = (customer.folder / "repeat.sh").read_text()
+    assert results_command(customer) in text
+    short = text.replace("harness run", "harness list plan")
+    done = subprocess.run(["sh", "-c", short], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, "br_netfilter" in done.stdout) == (0, True), done
+
+
+def results_command(ran: Ran) -> str:
+    command = ran.results["command"]
+    assert isinstance(command, str)
+    return command
 
 
 def test_the_table_is_readable_without_a_terminal(customer: Ran) -> None:

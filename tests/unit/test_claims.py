@@ -37,6 +37,11 @@ def test_a_suite_that_ran_no_test_fails() -> None:
     assert claims.judge_suite("s.py", "v", [], 0.0).verdict is Verdict.FAIL
 
 
+def test_suites_that_ended_before_they_had_a_test_are_not_the_kernels_fault() -> None:
+    judged = claims.judge_suite("s.py", "v", [], 0.0, "pytest ended with exit code 4")
+    assert (judged.verdict, judged.evidence) == (Verdict.ERROR, "pytest ended with exit code 4")
+
+
 def test_the_worst_test_decides_its_suite_and_is_named() -> None:
     judged = claims.judge_suite("s.py", "v", [result("s.py::a", Verdict.PASS), result("s.py::b", Verdict.ERROR),
                                               result("s.py::c", Verdict.SKIP)], 1.0)
