@@ -26,17 +26,18 @@ from harness.engine import Inputs
 from harness.guest import rootfs
 from harness.kernel.kbuild import Build
 from harness.kernel.source import fetch
+from harness.kernel.tree import prepare
 from harness.plan import read_plan
 from harness.report.progress import Progress
 from harness.store import Store, default_root
 from harness.vm.accel import bare_boot
 from harness.vm.machine import boot
 from harness.vm.qemu import MachineSpec
+from tests.bench import objdiff
+from tests.bench.objdiff import Rows
 from tests.conftest import PLAN, ROOT
 
 HARNESS = (sys.executable, "-m", "harness")
-Rows = list[tuple[str, str, str]]
-"""What was measured, the figure, what it is to be compared with."""
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -70,31 +71,6 @@ def measure_boot(build: Build, userland: Path, runs: int) -> Rows:
     return [("QEMU start to a bare busybox init", f"{first:.2f} s", f"median of {runs}, in turns with the next row"),
             ("QEMU start to the first SSH command's answer", f"{second:.2f} s",
              f"{second / first:.2f} times the bare boot (wanted: at most 2.0)")]
-
-
-def measure_objdiff(base: Build, patched: Build, script: Path, runs: int) -> Rows:
-    """The comparison of one variant as a whole process, and the kernel's own scripts/objdiff on the same objects."""
-    ours = statistics.median(timed(lambda: command(*HARNESS, "objdiff", str(base.out), str(patched.out), codes=(0, 1)))
-                             for _ in range(runs))
-    theirs = timed(lambda: kernels_own(base.out, patched.out, script))
-    return [(f"harness objdiff, variant {base.variant}", f"{ours:.2f} s",
-             f"whole process, median of {runs} (wanted: at most 1 s)"),
-            (f"scripts/objdiff, variant {base.variant}", f"{theirs:.1f} s",
-             f"record, record, diff: {theirs / ours:.0f} times ours")]
-
-
-def kernels_own(base: Path, patched: Path, script: Path) -> None:
-    """What a developer would run otherwise, in a repository of its own."""
-    with tempfile.TemporaryDirectory() as name:
-        work = Path(name)
-        git = ("git", "-c", "user.name=bench", "-c", "user.email=bench@localhost")
-        command("git", "init", "-q", cwd=work)
-        for side in (base, patched):
-            command("cp", "-a", f"{side}/.", str(work / "out"), cwd=work) if (work / "out").exists() else command(
-                "cp", "-a", str(side), str(work / "out"), cwd=work)
-            command(*git, "commit", "-q", "--allow-empty", "-m", "x", cwd=work)
-            command("sh", str(script), "record", "out", cwd=work)
-        command("sh", str(script), "diff", cwd=work, codes=(0, 1))
 
 
 def measure_run(cache: Path | None) -> tuple[float, float]:
@@ -131,6 +107,8 @@ def main() -> None:
     inputs = engine.resolve(read_plan(PLAN), Deadline.after(60))
     userland = boots.userland(store, inputs.arch, progress=Progress().step)
     builds = all_builds(inputs, store)
+    control = engine.build(inputs, "base", builds["base/none"].config, store=store, progress=Progress(),
+                           again="control")
     script = fetch(inputs.trees["base"].source, store, deadline=Deadline.after(900)) / "scripts" / "objdiff"
     rows: Rows = []
     if options.cold:
@@ -142,8 +120,8 @@ def main() -> None:
         warm = measure_run(None)[1]
     rows.append(("harness run patches/skb-extensions, again", f"{warm:.0f} s", "wanted: at most 180 s"))
     rows += measure_boot(builds["patched/both"], userland, options.runs)
-    for variant in ("none", "both"):
-        rows += measure_objdiff(builds[f"base/{variant}"], builds[f"patched/{variant}"], script, options.runs)
+    rows += objdiff.measure((builds["base/none"], control), (builds["base/both"], builds["patched/both"]),
+                            prepare(inputs.trees["base"], store, deadline=Deadline.after(900)), script, options.runs)
     rows += build_times(list(builds.values()))
     write(rows, " ".join(["python -m tests.bench", *sys.argv[1:]]))
 

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What `harness objdiff` costs, whole processes, beside the kernel's own scripts/objdiff on the same objects."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness.compare import elf, walk
+from harness.deadline import Deadline
+from harness.kernel.kbuild import Build
+from harness.kernel.recompile import Job, recompile, source_of
+
+Rows = list[tuple[str, str, str]]
+"""What was measured, the figure, what it is to be compared with."""
+
+_NOISY = 95
+"""Objects with line noise, as many as a real series left in a configuration full of WARN_ONs."""
+_GROWTH = (300, 1400, 5000)
+
+
+def measure(unchanged: tuple[Build, Build], series: tuple[Build, Build], tree: Path, script: Path, runs: int) -> Rows:
+    """Rows for: no object changed, a real series, `_NOISY` objects with line noise, growth with the number of objects.
+
+    Args:
+        unchanged: two builds of the same tree and configuration.
+        series: base and patched, with many changed objects.
+        tree: the tree that `unchanged` were built from.
+        script: the kernel's scripts/objdiff.
+    """
+    first, second = (build.out for build in unchanged)
+    rows = _against("no object changed", first, second, script, runs, 70)
+    rows += _against(f"the series in {series[0].variant}", series[0].out, series[1].out, script, runs, 0)
+    with tempfile.TemporaryDirectory(dir=first.parents[2]) as name:
+        noisy = Path(name) / "noisy"
+        count = _noisy(first, noisy, tree)
+        rows += _against(f"{count} objects with line noise", first, noisy, script, runs, 40)
+        rows += _growth(first, noisy, Path(name), runs)
+    return rows
+
+
+def _against(what: str, base: Path, patched: Path, script: Path, runs: int, wanted: int) -> Rows:
+    ours = [_whole([sys.executable, "-m", "harness", "objdiff", str(base), str(patched)]) for _ in range(runs)]
+    theirs = statistics.median(_timed(lambda: kernels_own(base, patched, script)) for _ in range(3))
+    seconds = statistics.median(second for second, _ in ours)
+    peak = max(megabytes for _, megabytes in ours)
+    goal = f" (wanted: at least {wanted})" if wanted else ""
+    return [(f"harness objdiff, {what}", f"{seconds:.2f} s",
+             f"whole process, median of {runs}; peak memory {peak:.0f} MB (wanted: at most 300)"),
+            (f"scripts/objdiff, {what}", f"{theirs:.1f} s",
+             f"record, record, diff, median of 3: {theirs / seconds:.0f} times ours{goal}")]
+
+
+def _growth(base: Path, patched: Path, work: Path, runs: int) -> Rows:
+    """The same comparison with fewer and more objects, each a hard link to one of the build's."""
+    names = sorted(walk.find(base).objects)
+    rows: Rows = []
+    for size in _GROWTH:
+        for side, out in (("a", base), ("b", patched)):
+            for index in range(size):
+                copy, name = divmod(index, len(names))
+                target = work / f"{size}{side}" / f"copy{copy}" / names[name]
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.link(out / names[name], target)
+        argv = [sys.executable, "-m", "harness", "objdiff", str(work / f"{size}a"), str(work / f"{size}b")]
+        figures = [_whole(argv) for _ in range(runs)]
+        seconds, peak = statistics.median(second for second, _ in figures), max(megabytes for _, megabytes in figures)
+        rows.append((f"harness objdiff, {size} objects", f"{seconds:.2f} s",
+                     f"{1000 * seconds / size:.2f} ms an object; peak memory {peak:.0f} MB"))
+    return rows
+
+
+def _noisy(out: Path, noisy: Path, tree: Path) -> int:
+    """A copy of a build whose sources have three more lines at their top; the number of objects that differ."""
+    subprocess.run(["cp", "-al", str(out), str(noisy)], check=True)
+    chosen: dict[str, str] = {}
+    for name in sorted(walk.find(out).objects):
+        source = source_of(out, name)
+        if source and source.endswith(".c") and source.startswith(("net/", "kernel/", "mm/", "fs/")) and any(
+                section.name == "__bug_table" and section.size for section in elf.read(out / name).sections):
+            chosen[name] = source
+        if len(chosen) == _NOISY:
+            break
+    with tempfile.TemporaryDirectory() as work:
+        overrides = {}
+        for number, source in enumerate(chosen.values()):
+            overrides[source] = Path(work) / str(number)
+            overrides[source].write_bytes(b"\n\n\n" + (tree / source).read_bytes())
+        made = recompile(out, tree, [Job(object=name) for name in chosen], overrides=overrides,
+                         deadline=Deadline.after(1800))
+    count = 0
+    for name, data in zip(chosen, made, strict=True):
+        if isinstance(data, Exception):
+            raise data
+        if data != (out / name).read_bytes():
+            (noisy / name).unlink()
+            (noisy / name).write_bytes(data)
+            count += 1
+    return count
+
+
+def _whole(argv: Sequence[str]) -> tuple[float, float]:
+    """Seconds and peak resident memory (MB) of a process from its start to its end."""
+    started = time.monotonic()
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 1):
+        raise SystemExit(f"{argv}: exit code {process.returncode}")
+    return time.monotonic() - started, usage.ru_maxrss / 1000
+
+
+def _timed(call: Callable[[], object]) -> float:
+    started = time.monotonic()
+    call()
+    return time.monotonic() - started
+
+
+def kernels_own(base: Path, patched: Path, script: Path) -> None:
+    """What a developer would run otherwise, in a repository of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        git = ("git", "-c", "user.name=bench", "-c", "user.email=bench@localhost")
+        _run("git", "init", "-q", cwd=work)
+        for side in (base, patched):
+            _run("rm", "-rf", "out", cwd=work)
+            _run("cp", "-al", str(side), "out", cwd=work)
+            _run(*git, "commit", "-q", "--allow-empty", "-m", "x", cwd=work)
+            _run("bash", str(script), "record", "out", cwd=work)
+        _run("bash", str(script), "diff", cwd=work, codes=(0, 1))
+
+
+def _run(*argv: str, cwd: Path, codes: tuple[int, ...] = (0,)) -> None:
+    done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode not in codes:
+        raise SystemExit(f"{argv}: exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
