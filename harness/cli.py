@@ -133,6 +133,25 @@ def objdiff(base: Path, patched: Path, strict: bool, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("base", type=click.Path(path_type=Path))
+@click.argument("patched", type=click.Path(path_type=Path))
+@click.option("--all", "-a", "everything", is_flag=True, help="Show every symbol and object that differs.")
+@_JSON
+def size(base: Path, patched: Path, everything: bool, as_json: bool) -> None:
+    """Compare the sizes of two kernel build folders, or of two ELF files.
+
+    Text, data and bss as size(1) has them, then functions and data by name, as the kernel's scripts/bloat-o-meter
+    counts them. Nothing is judged: the exit code is 0 when both sides could be measured.
+    """
+    from harness.compare import size_text
+    from harness.compare.size import compare_sizes
+
+    report = compare_sizes(base, patched)
+    click.echo(json.dumps(size_text.to_json(report), indent=1) if as_json
+               else "\n".join(size_text.lines(report, limit=None if everything else 20)))
+
+
+@cli.command()
 @_PLAN
 @click.option("--variant", "-v", "variant", required=True, metavar="NAME", help="The variant to boot.")
 @_SIDE

@@ -2,7 +2,8 @@
 """Sizes of sections and files in the sense of `size` (Berkeley format), and how two builds differ in them.
 
 `size vmlinux` cannot judge a patch on x86_64: `.text` is padded to 2 MiB around the entry text. The figure to judge is
-the text of `vmlinux.o`, which has not been laid out yet; vmlinux is shown along with it.
+that of `vmlinux.o`, which has not been laid out yet; vmlinux is shown along with it. `symsize` has the symbols of
+each file, `size_text` the words.
 
 Source of the classes: `berkeley_sum` in binutils/size.c.
 """
@@ -10,14 +11,21 @@ Source of the classes: `berkeley_sum` in binutils/size.c.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from harness.compare import elf, walk
+from harness.compare import elf, symsize, walk
 from harness.compare.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from harness.compare.symsize import SymbolReport
+
+Figure = Literal["text", "rodata", "data", "bss", "total"]
+
+FIGURES: tuple[Figure, ...] = ("text", "rodata", "data", "bss", "total")
+"""The sizes of a file, by the names of the attributes of `SectionSizes`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +48,11 @@ class SectionSizes:
     total: int
     sections: tuple[tuple[str, int], ...]
 
+    @property
+    def figures(self) -> tuple[int, ...]:
+        """The sizes in the order of `FIGURES`."""
+        return self.text, self.rodata, self.data, self.bss, self.total
+
 
 NOTHING = SectionSizes(text=0, rodata=0, data=0, bss=0, total=0, sections=())
 """The sizes of a file that one side does not have."""
@@ -47,36 +60,57 @@ NOTHING = SectionSizes(text=0, rodata=0, data=0, bss=0, total=0, sections=())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizeDelta:
-    """One file of both builds. `base` or `patched` is None where that side has no such file; path is relative."""
+    """One file of both builds.
+
+    Attributes:
+        path: relative to both build folders; the file's name where two files were compared. As the file system has it.
+        base, patched: None where that side has no such file.
+        symbols: its functions and data; None for `vmlinux`, where they would only repeat those of vmlinux.o.
+    """
 
     path: str
     base: SectionSizes | None
     patched: SectionSizes | None
+    symbols: SymbolReport | None = None
+
+    @property
+    def differs(self) -> bool:
+        """Whether a size of the file, or of a symbol in it, is another one."""
+        return (self.base is None or self.patched is None or self.base.figures != self.patched.figures
+                or (self.symbols is not None and bool(self.symbols.symbols)))
+
+    def growth(self, figure: Figure) -> int:
+        """Growth of one of `FIGURES` in bytes, negative when it shrank; a missing side counts as nothing."""
+        at = FIGURES.index(figure)
+        return (self.patched or NOTHING).figures[at] - (self.base or NOTHING).figures[at]
 
     @property
     def text(self) -> int:
-        """Growth of text in bytes, negative when it shrank; a missing side counts as nothing."""
-        return (self.patched or NOTHING).text - (self.base or NOTHING).text
+        """Growth of text in bytes."""
+        return self.growth("text")
 
     @property
     def total(self) -> int:
         """Growth of text + data + bss in bytes."""
-        return (self.patched or NOTHING).total - (self.base or NOTHING).total
+        return self.growth("total")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizeReport:
-    """How two builds differ in size.
+    """How two builds, or two files, differ in size.
 
     Attributes:
         vmlinux_o: the relocatable kernel, the figure to judge; None when neither build has one. No figure is no pass.
         vmlinux: the linked kernel, for orientation; None when neither build has one.
-        objects: the objects whose text, rodata, data or bss differ, largest absolute growth of the total first.
+        objects: the objects in which text, rodata, data, bss or a symbol has another size, largest absolute growth of
+            the total first. Where two files were compared, the one pair, whether it differs or not.
+        compared: how many objects there are on either side.
     """
 
     vmlinux_o: SizeDelta | None
     vmlinux: SizeDelta | None
     objects: tuple[SizeDelta, ...]
+    compared: int
 
 
 def sizes(path: Path) -> SectionSizes:
@@ -102,36 +136,58 @@ def measure(file: elf.Elf) -> SectionSizes:
     return SectionSizes(text=text, rodata=rodata, data=data, bss=bss, total=text + data + bss, sections=tuple(named))
 
 
-def compare_sizes(base_build: Path, patched_build: Path) -> SizeReport:
-    """Compare the sizes of two build folders, file by file.
+def compare_sizes(base: Path, patched: Path) -> SizeReport:
+    """Compare the sizes of two build folders file by file, or of two ELF files.
 
-    Raises `UsageError` for a folder without any object, `InfraError` for a file that cannot be read.
+    Raises `UsageError` for a path that does not exist, a folder beside a file or a folder without any object,
+    `InfraError` for a file that cannot be read.
     """
-    sides = walk.find(base_build), walk.find(patched_build)
-    for side, root in zip(sides, (base_build, patched_build), strict=True):
+    for path in (base, patched):
+        if not (path.is_dir() or path.is_file()):
+            raise UsageError("no such file or folder", where=str(path),
+                             hint="name two kernel build folders or two object files")
+    if base.is_dir() != patched.is_dir():
+        raise UsageError("cannot compare a folder with a file", where=f"{base}, {patched}",
+                         hint="name two build folders or two object files")
+    return _folders(base, patched) if base.is_dir() else _files(base, patched)
+
+
+def _files(base: Path, patched: Path) -> SizeReport:
+    pair = _parsed(base.name, (elf.read(base), elf.read(patched)), symbols=True)
+    return SizeReport(vmlinux_o=None, vmlinux=None, objects=(pair,), compared=1)
+
+
+def _folders(base: Path, patched: Path) -> SizeReport:
+    sides = walk.find(base), walk.find(patched)
+    for side, root in zip(sides, (base, patched), strict=True):
         if not side.objects:
             raise UsageError("no kernel object in this folder", where=str(root),
                              hint="name the O= folder of a finished build")
-    deltas = [_delta(base_build, patched_build, path) for path in sorted(sides[0].objects | sides[1].objects)]
-    differing = [d for d in deltas if d is not None and _figures(d.base) != _figures(d.patched)]
+    paths = sorted(sides[0].objects | sides[1].objects)
+    deltas = [_delta(base, patched, path) for path in paths]
+    differing = [d for d in deltas if d is not None and d.differs]
     return SizeReport(
-        vmlinux_o=_delta(base_build, patched_build, "vmlinux.o", always=True),
-        vmlinux=_delta(base_build, patched_build, "vmlinux", always=True),
+        vmlinux_o=_delta(base, patched, "vmlinux.o", always=True),
+        vmlinux=_delta(base, patched, "vmlinux", always=True, symbols=False),
         objects=tuple(sorted(differing, key=lambda d: (-abs(d.total), -abs(d.text), d.path))),
+        compared=len(paths),
     )
 
 
-def _figures(one: SectionSizes | None) -> tuple[int, ...] | None:
-    return None if one is None else (one.text, one.rodata, one.data, one.bss)
-
-
-def _delta(base: Path, patched: Path, path: str, *, always: bool = False) -> SizeDelta | None:
+def _delta(base: Path, patched: Path, path: str, *, always: bool = False, symbols: bool = True) -> SizeDelta | None:
     """Both sides of one file; None when neither has it, or (unless `always`) when their bytes are equal."""
     a, b = (elf.read_bytes(root / path) if _is_file(root / path) else None for root in (base, patched))
     if (a is None and b is None) or (a == b and not always):
         return None
-    return SizeDelta(path=path, base=None if a is None else measure(elf.parse(a, str(base / path))),
-                     patched=None if b is None else measure(elf.parse(b, str(patched / path))))
+    files = (None if a is None else elf.parse(a, str(base / path)),
+             None if b is None else elf.parse(b, str(patched / path)))
+    return _parsed(path, files, symbols=symbols)
+
+
+def _parsed(path: str, files: tuple[elf.Elf | None, elf.Elf | None], *, symbols: bool) -> SizeDelta:
+    base, patched = (None if file is None else measure(file) for file in files)
+    named = symsize.compare_symbols(*(symsize.symbol_sizes(file) for file in files)) if symbols else None
+    return SizeDelta(path=path, base=base, patched=patched, symbols=named)
 
 
 def _is_file(path: Path) -> bool:
