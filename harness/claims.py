@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from harness.compare.size import SizeReport
+from harness.compare.size import FIGURES, Figure, SizeReport
 from harness.compare.values import Comparison, printable
 from harness.errors import ExitCode
 
@@ -52,7 +52,8 @@ class Claim:
         expect: one of `EXPECTATIONS[check]`.
         objects: for `objdiff` with `changed`, objects that must be among the changed ones.
         tests: for `tests`, node ids (`tests/guest/test_link.py::test_ping`) or suite files that must all pass.
-        margin: for `size`, bytes of text by which it must be smaller (or may be larger) than base.
+        margin: for `size`, bytes by which it must be smaller (or may be larger) than base.
+        of: for `size`, the figure of vmlinux.o that is judged.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Claim:
     objects: tuple[str, ...] = ()
     tests: tuple[str, ...] = ()
     margin: int = 0
+    of: Figure = "text"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,12 +144,13 @@ def objdiff_evidence(comparison: Comparison) -> str:
 
 
 def judge_size(claim: Claim, variant: str, sizes: SizeReport) -> Row:
-    """Judge by the text size of `vmlinux.o`: `vmlinux` pads its text to 2 MiB on x86_64 and cannot tell."""
+    """Judge by a size of `vmlinux.o`: `vmlinux` pads its text to 2 MiB on x86_64 and cannot tell."""
     judged = sizes.vmlinux_o
     if judged is None or judged.base is None or judged.patched is None or 0 in (judged.base.text, judged.patched.text):
         return _row(claim, variant, Verdict.ERROR, "vmlinux.o was not measured on both sides")
-    delta = judged.text
-    evidence = f"vmlinux.o text {judged.base.text:,} -> {judged.patched.text:,} ({delta:+,})"
+    delta = judged.growth(claim.of)
+    base, patched = (side.figures[FIGURES.index(claim.of)] for side in (judged.base, judged.patched))
+    evidence = f"vmlinux.o {claim.of} {base:,} -> {patched:,} ({delta:+,})"
     detail = [f"{printable(row.path)}: text {row.text:+,}, total {row.total:+,}" for row in sizes.objects]
     passed = {"smaller": delta < 0 and -delta >= claim.margin, "not-larger": delta <= claim.margin,
               "equal": delta == 0}[claim.expect]

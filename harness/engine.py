@@ -23,11 +23,12 @@ from harness import arch as arches
 from harness import boots, claims, host, suites
 from harness.arch import Arch
 from harness.claims import Check, Claim, Row, TestResult, Verdict
+from harness.compare import size_text
 from harness.compare.objdiff import compare
-from harness.compare.size import compare_sizes
+from harness.compare.size import SizeReport, compare_sizes
 from harness.compare.values import Comparison
 from harness.deadline import Deadline
-from harness.errors import ExitCode, HarnessError, InfraError
+from harness.errors import ExitCode, HarnessError
 from harness.kernel import kbuild, kconfig, series, source
 from harness.kernel.kbuild import Build, Seed
 from harness.kernel.kbuild_box import Toolchain, toolchain
@@ -67,6 +68,7 @@ class _Run:
     rows: list[Row] = field(default_factory=list)
     builds: dict[tuple[str, str], Build] = field(default_factory=dict)
     comparisons: dict[str, Comparison] = field(default_factory=dict)
+    sizes: dict[str, SizeReport] = field(default_factory=dict)
     tests: dict[str, tuple[TestResult, ...]] = field(default_factory=dict)
 
     @contextmanager
@@ -268,6 +270,16 @@ def _compare(state: _Run, variant: str) -> None:
     with state.row("objdiff", f"objdiff/{variant}", variant):
         state.comparisons[variant] = compare(base.out, patched.out)
         _write_comparison(state, variant, state.comparisons[variant])
+    with state.row("size", f"size/{variant}", variant):
+        state.sizes[variant] = compare_sizes(base.out, patched.out)
+        _write_sizes(state, variant, state.sizes[variant])
+
+
+def _write_sizes(state: _Run, name: str, sizes: SizeReport) -> None:
+    folder = state.out / "size"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(size_text.to_json(sizes), indent=1), encoding="utf-8")
+    (folder / f"{name}.txt").write_text("\n".join([*size_text.lines(sizes, limit=None), ""]), encoding="utf-8")
 
 
 def _boot_all(state: _Run, machine: boots.Lab, variants: Sequence[str]) -> None:
@@ -294,7 +306,7 @@ def _judge(state: _Run, variants: Sequence[str]) -> None:
     judged: list[Row] = []
     for claim in state.inputs.plan.claims:
         judged += [_judged(state, claim, variant) for variant in claim.variants if variant in variants]
-    order = {"control": 1, "build": 2, "objdiff": 3, "boot": 4, "suite": 5}
+    order = {"control": 1, "build": 2, "objdiff": 3, "size": 4, "boot": 5, "suite": 6}
     state.rows = judged + sorted(state.rows, key=lambda row: order.get(row.kind, 9))
 
 
@@ -307,14 +319,11 @@ def _judged(state: _Run, claim: Claim, variant: str) -> Row:
         if claim.check is Check.OBJDIFF:
             return claims.judge_objdiff(claim, variant, state.comparisons[variant])
         if claim.check is Check.SIZE:
-            base, patched = (state.builds[side, variant] for side in SIDES)
-            return claims.judge_size(claim, variant, compare_sizes(base.out, patched.out))
+            return claims.judge_size(claim, variant, state.sizes[variant])
         return claims.judge_tests(claim, variant, state.tests.get(variant, ()))
     except KeyError:
         return Row(kind="claim", id=claim.id, variant=variant, verdict=Verdict.ERROR,
-                   evidence="the evidence is missing: see the objdiff row")
-    except InfraError as error:
-        return Row(kind="claim", id=claim.id, variant=variant, verdict=Verdict.ERROR, evidence=str(error))
+                   evidence=f"the evidence is missing: see the {claim.check} row")
 
 
 def _input_facts(inputs: Inputs) -> dict[str, object]:

@@ -10,13 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 
 from harness.claims import EXPECTATIONS, Check, Claim
+from harness.compare.size import FIGURES
 from harness.errors import UsageError
 
 PLAN_FILE = "plan.yaml"
+
+_Word = TypeVar("_Word", bound=str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,11 +202,12 @@ class _Node:
             raise UsageError(f"`{self.key}` must be at least {least}, not {value}", where=self.where)
         return value
 
-    def choice(self, known: Sequence[str]) -> str:
+    def choice(self, known: Sequence[_Word]) -> _Word:
         value = self.text()
-        if value not in known:
-            raise self.wrong(f"one of {', '.join(known)}")
-        return value
+        for word in known:
+            if word == value:
+                return word
+        raise self.wrong(f"one of {', '.join(known)}")
 
 
 _KEYS = ("source", "base", "series", "arch", "cc", "variants", "claims", "suites", "control", "lab")
@@ -301,7 +306,7 @@ def _claims(node: _Node, variants: tuple[str, ...]) -> tuple[Claim, ...]:
 
 
 def _claim(name: str, node: _Node, variants: tuple[str, ...]) -> Claim:
-    entries = node.mapping(("says", "check", "variants", "expect", "objects", "tests", "margin"),
+    entries = node.mapping(("says", "check", "variants", "expect", "objects", "tests", "margin", "of"),
                            required=("says", "check", "variants"))
     check = Check(entries["check"].choice(tuple(Check)))
     expected = EXPECTATIONS[check]
@@ -312,4 +317,5 @@ def _claim(name: str, node: _Node, variants: tuple[str, ...]) -> Claim:
                  expect=entries["expect"].choice(expected) if "expect" in entries else expected[0],
                  objects=entries["objects"].texts() if "objects" in entries else (),
                  tests=entries["tests"].texts() if "tests" in entries else (),
-                 margin=entries["margin"].integer(0) if "margin" in entries else 0)
+                 margin=entries["margin"].integer(0) if "margin" in entries else 0,
+                 of=entries["of"].choice(FIGURES) if "of" in entries else "text")

@@ -9,6 +9,7 @@ import pytest
 
 from harness import claims
 from harness.claims import Check, Claim, Row, TestResult, Verdict
+from harness.compare.size import Figure, SectionSizes, SizeDelta, SizeReport
 from harness.errors import ExitCode
 
 
@@ -52,6 +53,24 @@ def test_the_worst_test_decides_its_suite_and_is_named() -> None:
 def test_all_skipped_is_a_skip_and_nothing_is_an_error() -> None:
     assert claims.verdict_of([result("a", Verdict.SKIP)]) is Verdict.SKIP
     assert claims.verdict_of([]) is Verdict.ERROR
+
+
+FIGURES = SectionSizes(text=100, rodata=30, data=10, bss=5, total=115, sections=())
+
+
+@pytest.mark.parametrize(("of", "expect", "margin", "verdict"), [
+    ("text", "smaller", 0, Verdict.PASS), ("text", "smaller", 8, Verdict.PASS), ("text", "smaller", 9, Verdict.FAIL),
+    ("total", "smaller", 0, Verdict.FAIL), ("total", "not-larger", 4, Verdict.PASS),
+    ("total", "not-larger", 3, Verdict.FAIL), ("rodata", "equal", 0, Verdict.PASS), ("data", "equal", 0, Verdict.FAIL),
+])
+def test_the_size_that_is_judged(of: Figure, expect: str, margin: int, verdict: Verdict) -> None:
+    patched = SectionSizes(text=92, rodata=30, data=22, bss=5, total=119, sections=())
+    delta = SizeDelta(path="vmlinux.o", base=FIGURES, patched=patched)
+    report = SizeReport(vmlinux_o=delta, vmlinux=None, objects=(delta,), compared=1)
+    judged = claims.judge_size(Claim(id="C2", says="", check=Check.SIZE, variants=("v",), expect=expect, of=of,
+                                     margin=margin), "v", report)
+    assert judged.verdict is verdict
+    assert judged.evidence.startswith(f"vmlinux.o {of} ")
 
 
 def claim(*tests: str) -> Claim:
