@@ -85,7 +85,7 @@ class Row:
     """One line of a run's result.
 
     Attributes:
-        kind: `control`, `claim`, `build`, `boot` or `suite`.
+        kind: `control`, `claim`, `build`, `objdiff`, `size`, `boot`, `suite`, `step` or `blame`.
         id: the claim's id, the suite's file, the build's name.
         variant: the configuration it speaks of; empty where none.
         verdict: one of the five words.

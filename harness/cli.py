@@ -57,8 +57,10 @@ def cli() -> None:
 @_CACHE
 @_JSON
 @_QUIET
+@click.option("--walk/--no-walk", default=True, show_default=True,
+              help="Where a claim on objects or sizes fails, walk the series to say which patch did it.")
 def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | None, cache: Path | None, as_json: bool,
-        quiet: bool) -> None:
+        quiet: bool, walk: bool) -> None:
     """Build, compare, boot, test and judge everything in PLAN.
 
     The run folder gets results.json, junit.xml, every build log, console log and object comparison, and repeat.sh,
@@ -73,11 +75,12 @@ def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | No
         read.variant(name)
     options = [("--variant", name) for name in variants]
     options += [(name, str(value)) for name, value in (("--accel", accel), ("--cache", cache)) if value]
-    again = ["harness", "run", str(plan.resolve()), *(word for option in options for word in option)]
+    again = ["harness", "run", str(plan.resolve()), *(word for option in options for word in option),
+             *(() if walk else ("--no-walk",))]
     folder = out or Path("runs") / f"{read.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     _new_folder(folder)
     report = engine.run(read, store=_store(cache), out=folder.resolve(), progress=Progress(quiet=quiet),
-                        variants=variants, accel=accel or "", command=again)
+                        variants=variants, accel=accel or "", walking=walk, command=again)
     if as_json:
         click.echo(json.dumps(model.to_json(report), indent=1))
     else:
@@ -130,6 +133,34 @@ def objdiff(base: Path, patched: Path, strict: bool, as_json: bool) -> None:
     comparison = compare(base, patched, strict=strict)
     click.echo(json.dumps(comparison.to_json(), indent=1) if as_json else "\n".join(summary(comparison)))
     sys.exit(ExitCode.PASSED if comparison.identical_code else ExitCode.FAILED)
+
+
+@cli.command()
+@_PLAN
+@_VARIANT
+@click.option("--all", "-a", "everything", is_flag=True, help="Show every function and datum.")
+@_CACHE
+@_JSON
+@_QUIET
+def blame(plan: Path, variants: tuple[str, ...], everything: bool, cache: Path | None, as_json: bool,
+          quiet: bool) -> None:
+    """Say which patch of PLAN's series changed which function.
+
+    The series is built patch by patch, each kernel from the one before it. All kernels stay in the cache, so a walk
+    that was interrupted goes on where it was. Exit code 1 when the kernel does not build with one of the patches.
+    """
+    from harness import engine
+    from harness.deadline import Deadline
+    from harness.plan import read_plan
+    from harness.report import blame as report
+
+    read, store, progress = read_plan(plan), _store(cache), Progress(quiet=quiet)
+    names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
+    inputs = engine.resolve(read, Deadline.after(60))
+    found = [engine.blame(inputs, name, store=store, progress=progress) for name in names]
+    click.echo(json.dumps([report.to_json(one) for one in found], indent=1) if as_json else "\n\n".join(
+        "\n".join(report.lines(one, limit=None if everything else 20)) for one in found))
+    sys.exit(ExitCode.FAILED if any(one.broken for one in found) else ExitCode.PASSED)
 
 
 @cli.command()

@@ -13,7 +13,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from pathlib import Path
 from harness import arch as arches
 from harness import boots, claims, host, suites
 from harness.arch import Arch
+from harness.blame import Blame, walk
 from harness.claims import Check, Claim, Row, TestResult, Verdict
 from harness.compare import size_text
 from harness.compare.objdiff import compare
@@ -35,6 +36,7 @@ from harness.kernel.kbuild_box import Toolchain, toolchain
 from harness.kernel.kconfig import Config
 from harness.kernel.tree import Tree, prepare
 from harness.plan import Plan, SourceSpec
+from harness.report import blame as blaming
 from harness.report import junit, model
 from harness.report.model import RunReport
 from harness.report.progress import Progress
@@ -115,9 +117,10 @@ def configure(inputs: Inputs, side: str, variant: str, *, store: Store, progress
                              store=store, deadline=Deadline.after(BUILD_SECONDS), progress=progress.step)
 
 
-def build(inputs: Inputs, side: str, config: Config, *, store: Store, progress: Progress, again: str = "") -> Build:
-    """One build, started from the nearest finished one; a control (`again`) from nothing."""
-    seed = None if again else _nearest(inputs, side, config.variant, store)
+def build(inputs: Inputs, side: str, config: Config, *, store: Store, progress: Progress, again: str = "",
+          seed: Seed | None = None) -> Build:
+    """One build, started from a finished one, the nearest where none is given; a control (`again`) from nothing."""
+    seed = None if again else seed or _nearest(inputs, side, config.variant, store)
     with progress.counting(f"{side}/{config.variant}") as counted:
         return kbuild.build(inputs.trees[side], config, arch=inputs.arch, toolchain=inputs.toolchain,
                             store=store, deadline=Deadline.after(BUILD_SECONDS), again=again, seed=seed,
@@ -148,13 +151,33 @@ def _nearest(inputs: Inputs, side: str, variant: str, store: Store) -> Seed | No
     return None
 
 
+def blame(inputs: Inputs, variant: str, *, store: Store, progress: Progress) -> Blame:
+    """Walk the series patch by patch and say which patch changed which function (`harness.blame`).
+
+    Raises:
+        KernelError: base does not build.
+    """
+    base, patched = (inputs.trees[side] for side in SIDES)
+    least = len(base.patches)
+    trees = (base, *(replace(patched, name=f"patch-{number - least}", patches=patched.patches[:number])
+                     for number in range(least + 1, len(patched.patches))), patched)
+
+    def make(tree: Tree, seed: Seed | None) -> Build:
+        step = replace(inputs, trees={**inputs.trees, tree.name: tree})
+        config = configure(step, tree.name, variant, store=store, progress=progress)
+        return build(step, tree.name, config, store=store, progress=progress, seed=seed)
+
+    return walk(variant, trees, make, progress=progress.step)
+
+
 def run(plan: Plan, *, store: Store, out: Path, progress: Progress, command: Sequence[str],
-        variants: Sequence[str] = (), accel: str = "") -> RunReport:
+        variants: Sequence[str] = (), accel: str = "", walking: bool = True) -> RunReport:
     """Run a plan and leave `results.json`, `junit.xml`, logs and comparisons in `out`.
 
     Args:
         variants: only these; all where empty.
         accel: `kvm` or `tcg`; probed where empty.
+        walking: where a claim on objects or sizes fails, walk the series to say which patch did it.
 
     Raises:
         HarnessError: the run could not be finished; `results.json` holds what was found until then, and why.
@@ -166,7 +189,10 @@ def run(plan: Plan, *, store: Store, out: Path, progress: Progress, command: Seq
     try:
         inputs = resolve(plan, Deadline.after(60))
         state = _Run(inputs=inputs, store=store, out=out, progress=progress)
-        _steps(state, tuple(variants) or tuple(variant.name for variant in plan.variants), accel)
+        chosen = tuple(variants) or tuple(variant.name for variant in plan.variants)
+        _steps(state, chosen, accel)
+        if walking:
+            _blame_failed(state, chosen)
     except BaseException as error:
         failure = error
         raise
@@ -324,6 +350,27 @@ def _judged(state: _Run, claim: Claim, variant: str) -> Row:
     except KeyError:
         return Row(kind="claim", id=claim.id, variant=variant, verdict=Verdict.ERROR,
                    evidence=f"the evidence is missing: see the {claim.check} row")
+
+
+def _blame_failed(state: _Run, variants: Sequence[str]) -> None:
+    """Walk the series in each variant where a claim on its objects or sizes failed, and say it in the claim's row."""
+    plan = state.inputs.plan
+    judged = {claim.id: claim for claim in plan.claims if claim.check is Check.SIZE or claim.expect == "identical"}
+    for variant in variants:
+        if not any(_failed(row, judged, variant) for row in state.rows):
+            continue
+        with state.row("blame", f"blame/{variant}", variant):
+            found = blame(state.inputs, variant, store=state.store, progress=state.progress)
+            folder = state.out / "blame"
+            folder.mkdir(exist_ok=True)
+            (folder / f"{variant}.json").write_text(json.dumps(blaming.to_json(found), indent=1), encoding="utf-8")
+            (folder / f"{variant}.txt").write_text("\n".join([*blaming.lines(found, None), ""]), encoding="utf-8")
+            state.rows = [replace(row, detail=(*blaming.for_claim(found, judged[row.id]), *row.detail))
+                          if _failed(row, judged, variant) else row for row in state.rows] + blaming.rows(found)
+
+
+def _failed(row: Row, judged: Mapping[str, Claim], variant: str) -> bool:
+    return row.kind == "claim" and row.id in judged and (row.variant, row.verdict) == (variant, Verdict.FAIL)
 
 
 def _input_facts(inputs: Inputs) -> dict[str, object]:

@@ -152,6 +152,11 @@ def compare_sizes(base: Path, patched: Path) -> SizeReport:
     return _folders(base, patched) if base.is_dir() else _files(base, patched)
 
 
+def kernel_sizes(base: Path, patched: Path) -> SizeDelta | None:
+    """`vmlinux.o` of two build folders; None when neither has one. Raises `InfraError`."""
+    return _delta(base, patched, "vmlinux.o", always=True)
+
+
 def _files(base: Path, patched: Path) -> SizeReport:
     pair = _parsed(base.name, (elf.read(base), elf.read(patched)), symbols=True)
     return SizeReport(vmlinux_o=None, vmlinux=None, objects=(pair,), compared=1)
@@ -167,7 +172,7 @@ def _folders(base: Path, patched: Path) -> SizeReport:
     deltas = [_delta(base, patched, path) for path in paths]
     differing = [d for d in deltas if d is not None and d.differs]
     return SizeReport(
-        vmlinux_o=_delta(base, patched, "vmlinux.o", always=True),
+        vmlinux_o=kernel_sizes(base, patched),
         vmlinux=_delta(base, patched, "vmlinux", always=True, symbols=False),
         objects=tuple(sorted(differing, key=lambda d: (-abs(d.total), -abs(d.text), d.path))),
         compared=len(paths),
