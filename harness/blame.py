@@ -23,6 +23,15 @@ from harness.kernel.tree import Tree
 Make = Callable[[Tree, Seed | None], Build]
 """Configures and builds a tree, starting from a seed. Raises `KernelError` where the tree is at fault."""
 
+Compare = Callable[[Seed, Seed], Comparison]
+"""Compares two finished builds; steps and ends must be compared alike, or what one of them explains looks like a
+change that was taken back."""
+
+
+def by_rule(before: Seed, after: Seed) -> Comparison:
+    """The comparison of `harness objdiff`."""
+    return compare(before.build.out, after.build.out)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walked:
@@ -69,7 +78,8 @@ class Blame:
         return tuple(row for row in self.patches if row.error is not None)
 
 
-def walk(variant: str, trees: Sequence[Tree], make: Make, *, progress: Callable[[str], None]) -> Blame:
+def walk(variant: str, trees: Sequence[Tree], make: Make, *, progress: Callable[[str], None],
+         comparing: Compare = by_rule) -> Blame:
     """Build each step of a series and compare it with the one before.
 
     Args:
@@ -79,8 +89,8 @@ def walk(variant: str, trees: Sequence[Tree], make: Make, *, progress: Callable[
         KernelError: base does not build.
         InfraError: the lab failed.
     """
-    base = make(trees[0], None)
-    before, since = Seed(tree=trees[0], build=base), 1
+    base = Seed(tree=trees[0], build=make(trees[0], None))
+    before, since = base, 1
     patches: list[Walked] = []
     for number, tree in enumerate(trees[1:], 1):
         subject = tree.patches[-1].subject
@@ -91,12 +101,13 @@ def walk(variant: str, trees: Sequence[Tree], make: Make, *, progress: Callable[
             progress(f"patch {number} of {len(trees) - 1} in {variant}: {error.what}")
             patches.append(Walked(number=number, subject=subject, error=error))
             continue
-        step = Step(first=since, last=number, comparison=compare(before.build.out, build.out),
+        after = Seed(tree=tree, build=build)
+        step = Step(first=since, last=number, comparison=comparing(before, after),
                     size=kernel_sizes(before.build.out, build.out))
         patches.append(Walked(number=number, subject=subject, build=build, step=step))
-        before, since = Seed(tree=tree, build=build), number + 1
+        before, since = after, number + 1
     steps = [row.step for row in patches if row.step is not None]
-    net = compare(base.out, before.build.out) if steps else None
+    net = comparing(base, before) if steps else None
     return Blame(variant=variant, patches=tuple(patches), net=net, until=steps[-1].last if steps else 0,
-                 size=kernel_sizes(base.out, before.build.out) if steps else None,
+                 size=kernel_sizes(base.build.out, before.build.out) if steps else None,
                  origins=core.attribute(steps, net) if net is not None else ())

@@ -18,7 +18,10 @@ COMMENT = "/* fake multicast ability */", "/* no multicast ability */"
 CARRIER = "\tif (new_carrier)\n", "\tif (!new_carrier)\n"
 XMIT = "dev_lstats_add(dev, skb->len);", "dev_lstats_add(dev, skb->len + 1);"
 BROKEN = "skb->len + 1", "skb->length_of_it"
-CLAIM = 'claims:\n  C: {says: "nothing changes", check: objdiff, variants: [none]}\n'
+CLAIMS = """claims:
+  same: {says: "nothing changes", check: objdiff, variants: [none]}
+  smaller: {says: "it gets smaller", check: size, variants: [none]}
+"""
 
 Edit = tuple[str, str]
 SeriesMaker = Callable[..., list[Path]]
@@ -48,9 +51,9 @@ def back(edit: Edit) -> Edit:
 def test_a_failed_claim_names_the_patch_and_the_function(run: Runner, derived_plan: PlanMaker, series: SeriesMaker
                                                          ) -> None:
     patches = series((COMMENT,), (CARRIER, XMIT), (back(XMIT),))
-    ran = run(derived_plan(series=False, extra=patches, variants=["none"], more=CLAIM))
+    ran = run(derived_plan(series=False, extra=patches, variants=["none"], more=CLAIMS))
     assert ran.code == 1, ran
-    (claim,) = ran.rows("claim")
+    (claim,) = ran.rows("claim", id="same")
     assert claim["verdict"] == "FAIL"
     assert claim["detail"][0] == f"{NAME[:-1]}o: dummy_change_carrier first changed by patch 2 of 3: change {NAME}"
     (changed_back,) = [line for line in claim["detail"] if "changed and changed back" in line]
@@ -64,8 +67,13 @@ def test_a_failed_claim_names_the_patch_and_the_function(run: Runner, derived_pl
     assert [(row["name"], row["net"], row["changed_back"]) for row in value["functions"]] == [
         ("dummy_change_carrier", True, False), ("dummy_xmit", False, True)]
     assert claim["detail"][0] in (ran.folder / "blame" / "none.txt").read_text()
-    not_walked = run_again(ran, derived_plan(series=False, extra=patches, variants=["none"], more=CLAIM))
-    assert not [line for line in not_walked.rows("claim")[0]["detail"] if "patch" in line]
+    (size,) = ran.rows("claim", id="smaller")
+    assert size["verdict"] == "FAIL"
+    assert size["detail"][0].startswith(f"text +16 with patch 2 of 3: change {NAME} (dummy_")
+    assert size["detail"][1].startswith(f"text -16 with patch 3 of 3: change {NAME} (dummy_xmit -")
+    assert size["detail"][2] == claim["detail"][0]
+    not_walked = run_again(ran, derived_plan(series=False, extra=patches, variants=["none"], more=CLAIMS))
+    assert not [line for line in not_walked.rows("claim", id="same")[0]["detail"] if "patch" in line]
     assert not (not_walked.folder / "blame").exists()
 
 

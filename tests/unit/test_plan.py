@@ -46,6 +46,7 @@ def test_a_small_plan_has_defaults(tmp_path: Path) -> None:
     ("series: series", "serie: series", 2, "unknown key `serie` in `plan`[\\s\\S]*did you mean `series`"),
     ("expect: identical", "expects: identical", 6, "unknown key `expects`[\\s\\S]*did you mean `expect`"),
     ("expect: identical", "expect: smaller", 6, "`expect` must be one of identical, changed"),
+    ("expect: identical", "of: size", 6, "`of` must be one of text, rodata, data, bss, total, not the value 'size'"),
     ("check: objdiff", "check: objdump", 6, "`check` must be one of objdiff, size, tests, not the value 'objdump'"),
     ("variants: [none]", "variants: [nono]", 6, "must be one of none, not the value 'nono'"),
     ("[qemu-x86_64, net]", "[qemu-x86_64, nett]", 4, "no fragment 'nett'[\\s\\S]*did you mean net"),
