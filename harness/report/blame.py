@@ -162,7 +162,8 @@ def _patch(row: Walked) -> dict[str, object]:
     assert row.build is not None
     return {**value, "since": row.step.first, **_counts(count(row.step.comparison)), **_growth(row.step.size),
             "identical_code": row.step.comparison.identical_code, "build": str(row.build.out),
-            "compiled": row.build.rebuilt, "seconds": round(row.build.seconds, 1), "seed": row.build.seed}
+            "compiled": row.build.rebuilt, "seconds": round(row.build.seconds, 1), "seed": row.build.seed,
+            "reused": row.build.reused}
 
 
 def _counts(counted: tuple[int, int, int]) -> dict[str, int]:

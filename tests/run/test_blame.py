@@ -97,4 +97,5 @@ def test_a_patch_in_the_middle_that_does_not_build(derived_plan: PlanMaker, seri
     (value,) = json.loads(again.stdout)
     assert [row["built"] for row in value["patches"]] == [True, False, True]
     assert value["patches"][2]["since"] == 2
+    assert value["patches"][0]["reused"] is value["patches"][2]["reused"] is True, "a walk goes on where it was"
     assert value["net"]["functions_changed"] == 2
