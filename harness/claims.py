@@ -6,6 +6,7 @@ No evidence is never a pass. A verdict always comes with the few words of eviden
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -133,14 +134,23 @@ def judge_objdiff(claim: Claim, variant: str, comparison: Comparison) -> Row:
 
 
 def objdiff_evidence(comparison: Comparison) -> str:
-    """`1372 objects: 1370 identical, 2 explained (unique-id 2), 0 changed`."""
-    rules = ", ".join(f"{use.rule} in {use.objects}" for use in comparison.rules)
-    parts = [f"{comparison.identical} identical", f"{comparison.explained} explained{f' ({rules})' if rules else ''}",
+    """`1372 objects: 1326 identical, 46 explained (45 proved, 1 by rule: payload-length in 1), 0 changed`."""
+    parts = [f"{comparison.identical} identical", f"{comparison.explained} explained{_how_explained(comparison)}",
              f"{comparison.changed} changed"]
     parts += [f"{count} {what}" for count, what in (
         (comparison.only_base, "only in base"), (comparison.only_patched, "only in patched"),
         (comparison.archives_changed, "archives linked differently")) if count]
     return f"{comparison.objects} objects: {', '.join(parts)}"
+
+
+def _how_explained(comparison: Comparison) -> str:
+    """How many of the explained objects are proved, and the rules that the others rest on."""
+    ruled = [delta for delta in comparison.deltas if delta.proof == "rule"]
+    count = Counter(rule for delta in ruled for rule in delta.rules)
+    rules = ", ".join(f"{name} in {count[name]}" for name in sorted(count))
+    said = [f"{comparison.proved} proved"] * (comparison.proved > 0)
+    said += [f"{len(ruled)} by rule: {rules}"] * (len(ruled) > 0)
+    return f" ({', '.join(said)})" if said else ""
 
 
 def judge_size(claim: Claim, variant: str, sizes: SizeReport) -> Row:

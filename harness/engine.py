@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness import arch as arches
-from harness import boots, claims, host, suites
+from harness import boots, claims, host, proof, suites
 from harness.arch import Arch
 from harness.blame import Blame, walk
 from harness.claims import Check, Claim, Row, TestResult, Verdict
@@ -34,7 +34,7 @@ from harness.kernel import kbuild, kconfig, series, source
 from harness.kernel.kbuild import Build, Seed
 from harness.kernel.kbuild_box import Toolchain, toolchain
 from harness.kernel.kconfig import Config
-from harness.kernel.tree import Tree, prepare
+from harness.kernel.tree import Tree, difference, prepare
 from harness.plan import Plan, SourceSpec
 from harness.report import blame as blaming
 from harness.report import junit, model
@@ -43,6 +43,7 @@ from harness.report.progress import Progress
 from harness.store import Store, file_digest
 
 BUILD_SECONDS = 3600
+PROOF_SECONDS = 900
 SIDES = ("base", "patched")
 
 Configs = dict[tuple[str, str], Config]
@@ -295,6 +296,10 @@ def _compare(state: _Run, variant: str) -> None:
     state.progress.step(f"comparing {variant}")
     with state.row("objdiff", f"objdiff/{variant}", variant):
         state.comparisons[variant] = compare(base.out, patched.out)
+        if any(claim.check is Check.OBJDIFF and claim.expect == "identical" and variant in claim.variants
+               for claim in state.inputs.plan.claims):
+            state.comparisons[variant] = prove(state.inputs, state.comparisons[variant], base, patched,
+                                               store=state.store, progress=state.progress)
         _write_comparison(state, variant, state.comparisons[variant])
     with state.row("size", f"size/{variant}", variant):
         state.sizes[variant] = compare_sizes(base.out, patched.out)
@@ -306,6 +311,20 @@ def _write_sizes(state: _Run, name: str, sizes: SizeReport) -> None:
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(size_text.to_json(sizes), indent=1), encoding="utf-8")
     (folder / f"{name}.txt").write_text("\n".join([*size_text.lines(sizes, limit=None), ""]), encoding="utf-8")
+
+
+def prove(inputs: Inputs, comparison: Comparison, base: Build, patched: Build, *, store: Store,
+          progress: Progress) -> Comparison:
+    """A comparison of two builds of a plan with its differing objects proved, where that can be done."""
+    deadline = Deadline.after(PROOF_SECONDS)
+    trees = [inputs.trees[side] for side in SIDES]
+    sides = [proof.Side(out=built.out, tree=prepare(tree, store, deadline=deadline))
+             for built, tree in zip((base, patched), trees, strict=True)]
+    progress.step(f"proving {comparison.explained} explained and {comparison.changed} changed objects "
+                  f"of {patched.variant}")
+    with progress.counting(f"proving {patched.variant}", unit="objects") as counted:
+        return proof.prove(comparison, sides[0], sides[1], difference(trees[0], trees[1], store, deadline),
+                           deadline=deadline, counted=counted)
 
 
 def _boot_all(state: _Run, machine: boots.Lab, variants: Sequence[str]) -> None:

@@ -250,6 +250,34 @@ BYTE_RULES: Mapping[str, Callable[[Side, Side], Ranges]] = {
 }
 """Rule name to what it explains of two sections with equal headers. All of them are symmetric."""
 
+Moves = frozenset[tuple[int, int]]
+"""(line in base, line in patched) of lines that moved."""
+
+
+def moved_lines(base: Side, patched: Side, moves: Moves) -> Ranges:
+    """Fields of 16 bits, or of 8 for small numbers, that hold the number of one moved line on each side.
+
+    No rule: any constant could have these values by chance. It is half of the proof by line numbers
+    (`harness.proof`): what differs is nothing else than numbers of lines, whatever they are used for.
+    """
+    order = byte_order(base.model.elf)
+    a, b = base.data, patched.data
+    found: Ranges = []
+    at = 0
+    while len(a) == len(b) and a[at:] != b[at:]:
+        at = next(i for i in range(at, len(a)) if a[i] != b[i])
+        fields = [(at, at + 2), (max(0, at - 1), at + 1)]
+        wide = [(x, y) for x, y in fields if (int.from_bytes(a[x:y], order), int.from_bytes(b[x:y], order)) in moves]
+        if not wide and ((a[at], b[at]) not in moves or max(a[at], b[at]) > _SMALL):
+            return []
+        found += wide[:1] or [(at, at + 1)]
+        at = found[-1][1]
+    return found
+
+
+_SMALL = 127
+"""The largest immediate of 8 bits that is not negative (`push`)."""
+
 _LOCAL_NAME = ("The name of a local symbol reaches no code and no data: references to it are relocations, and those "
                "are compared by section and offset.")
 

@@ -102,7 +102,8 @@ def _object(path: str, base: Path, patched: Path, *, strict: bool) -> tuple[Obje
     payloads = (_payload(base), _payload(patched)) if path == noise.PAYLOAD_OBJECT else (None, None)
     result = pair.diff(path, elf.parse(a, str(base)), elf.parse(b, str(patched)), strict=strict, payloads=payloads)
     return ObjectDelta(path=path, status="changed" if result.changes else "explained",
-                       rules=tuple(sorted(result.sites)), changes=result.changes), result.sites
+                       rules=tuple(sorted(result.sites)), changes=result.changes,
+                       proof="" if result.changes else "rule"), result.sites
 
 
 def _payload(header: Path) -> int | None:
@@ -153,7 +154,7 @@ def summary(comparison: Comparison, limit: int = 20) -> list[str]:
         limit: most lines of changes; a last line says how many more there are.
     """
     c = comparison
-    counts = (c.identical, "identical"), (c.explained, "explained"), (c.changed, "changed"), \
+    counts = (c.identical, "identical"), (c.explained, f"explained{_how(c)}"), (c.changed, "changed"), \
              (c.only_base, "only in base"), (c.only_patched, "only in patched")
     lines = [f"{c.objects} objects: " + ", ".join(f"{count} {what}" for count, what in counts)]
     if c.archives_changed:
@@ -164,6 +165,12 @@ def summary(comparison: Comparison, limit: int = 20) -> list[str]:
     if len(found) > limit:
         lines.append(f"... and {len(found) - limit} more")
     return lines
+
+
+def _how(comparison: Comparison) -> str:
+    """` (45 proved, 1 by rule)`, where something was proved."""
+    proved = comparison.proved
+    return f" ({proved} proved, {comparison.explained - proved} by rule)" if proved else ""
 
 
 _PHRASES: Mapping[str, str] = {

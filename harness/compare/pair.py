@@ -8,7 +8,7 @@ words for it, and cannot take a change away.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.compare import attribute, noise
@@ -57,6 +57,7 @@ class _Pair:
     changes: list[Change]
     contents: list[tuple[str, Section, Section, _Resolved, _Resolved]]
     payloads: tuple[int | None, int | None]
+    moves: noise.Moves
 
 
 _Resolved = tuple[bytes, list[Target]]
@@ -64,7 +65,7 @@ _Resolved = tuple[bytes, list[Target]]
 
 
 def diff(path: str, base: Elf, patched: Elf, *, strict: bool,
-         payloads: tuple[int | None, int | None] = (None, None)) -> PairResult:
+         payloads: tuple[int | None, int | None] = (None, None), moves: noise.Moves = frozenset()) -> PairResult:
     """Compare two objects whose bytes differ.
 
     Args:
@@ -72,6 +73,7 @@ def diff(path: str, base: Elf, patched: Elf, *, strict: bool,
         base, patched: the parsed files.
         strict: allow no rule.
         payloads: bytes of the compressed kernel in each build folder, for rule payload-length.
+        moves: lines whose numbers may differ wherever they stand, as site `moved-line`; for `harness.proof` only.
 
     Raises `InfraError` for a malformed file.
     """
@@ -79,7 +81,7 @@ def diff(path: str, base: Elf, patched: Elf, *, strict: bool,
     b = sibling(a, patched)
     same = a.targets == b.targets and a.bases == b.bases and a.forms == b.forms
     pair = _Pair(path=path, strict=strict, base=a, patched=b, same_targets=same, sites=Counter(), changes=[],
-                 contents=[], payloads=payloads)
+                 contents=[], payloads=payloads, moves=moves)
     _headers(pair)
     _sections(pair)
     _attribute(pair)
@@ -197,6 +199,11 @@ def _contents(pair: _Pair, key: str, a: Section, b: Section, *, same_headers: bo
             ranges = [(x, y) for x, y in rule(base, patched) if data_a[x:y] != data_b[x:y]]
             pair.sites.update({name: len(ranges)} if ranges else {})
             explained += ranges
+        if pair.moves and _blank(data_a, explained) != _blank(data_b, explained):
+            sides = [replace(side, data=_blank(side.data, explained)) for side in (base, patched)]
+            moved = noise.moved_lines(sides[0], sides[1], pair.moves)
+            pair.sites.update({"moved-line": len(moved)} if moved else {})
+            explained += moved
     if rewritten and not pair.strict:
         pair.sites["relocation-form"] += rewritten
     elif rewritten:

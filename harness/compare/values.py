@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-SCHEMA = "harness.objdiff/1"
+SCHEMA = "harness.objdiff/2"
 """Version of the JSON form; the number grows when a reader of the old form would misread the new one."""
 
 Status = Literal["identical", "explained", "changed", "only-base", "only-patched"]
 """`explained`: the files differ and named rules explain all of it. Anything after it is a change."""
+
+Proof = Literal["", "lines", "sections", "parts", "rule"]
+"""How it is known that an explained object did not change: proved by compiling (docs/objdiff.md), or by rule alone."""
 
 Kind = Literal["header", "section", "bytes", "relocation", "size", "symbol", "moved", "group", "archive", "file"]
 """What a `Change` is about; the table stands in docs/objdiff.md."""
@@ -56,12 +61,16 @@ class ObjectDelta:
         status: see `Status`.
         rules: names of the rules that were needed, sorted. A changed object can have some, too.
         changes: what is left, in file order.
+        proof: how an explained object is known not to have changed; "" for all others.
+        proof_note: where a proof was tried: what it showed, or why it could not be had; else "".
     """
 
     path: str
     status: Status
     rules: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
+    proof: Proof = ""
+    proof_note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +106,19 @@ class Comparison:
     seconds: float = field(compare=False)
 
     @property
+    def proved(self) -> int:
+        """How many of the explained objects are proved; the others are explained by rule alone."""
+        return sum(delta.proof in ("lines", "sections", "parts") for delta in self.deltas)
+
+    def replaced(self, deltas: Mapping[str, ObjectDelta]) -> Comparison:
+        """The comparison with objects judged anew, by path; counts follow."""
+        found = tuple(deltas.get(delta.path, delta) for delta in self.deltas)
+        now = Counter(deltas[delta.path].status for delta in self.deltas if delta.path in deltas)
+        now.subtract(delta.status for delta in self.deltas if delta.path in deltas)
+        return replace(self, deltas=found, explained=self.explained + now["explained"],
+                       changed=self.changed + now["changed"])
+
+    @property
     def identical_code(self) -> bool:
         """True when there were objects and each of them is identical or fully explained. No evidence is no pass."""
         return self.objects > 0 and self.objects == self.identical + self.explained and not self.archives_changed
@@ -108,8 +130,8 @@ class Comparison:
 
     def to_json(self) -> dict[str, object]:
         """The whole result as JSON values, as docs/objdiff.md has it. All text is printable ASCII."""
-        counts = ("strict", "objects", "identical", "explained", "changed", "only_base", "only_patched", "archives",
-                  "archives_changed", "identical_code")
+        counts = ("strict", "objects", "identical", "explained", "proved", "changed", "only_base", "only_patched",
+                  "archives", "archives_changed", "identical_code")
         return {
             "schema": SCHEMA,
             "base": printable(self.base),
@@ -126,6 +148,7 @@ class Comparison:
 def _delta_json(delta: ObjectDelta) -> dict[str, object]:
     names = ("kind", "section", "symbol", "offset", "base", "patched")
     return {"path": printable(delta.path), "status": delta.status, "rules": list(delta.rules),
+            "proof": delta.proof, "proof_note": printable(delta.proof_note),
             "changes": [{name: getattr(change, name) for name in names} for change in delta.changes]}
 
 

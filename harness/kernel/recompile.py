@@ -71,20 +71,39 @@ def recompile(out: Path, tree: Path, jobs: Sequence[Job], *, deadline: Deadline,
 
 def source_of(out: Path, name: str) -> str | None:
     """The source file of an object, as a path below the tree; None where it was not compiled from one of the tree's."""
-    path = out / Path(name).parent / f".{Path(name).name}.cmd"
-    found = re.search(r"^source_\S+ := /build/src/(\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE) \
-        if path.is_file() else None
+    found = re.search(r"^source_\S+ := /build/src/(\S+)$", _notes(out, name), re.MULTILINE)
     return os.path.normpath(found[1]) if found else None
+
+
+def command(out: Path, name: str) -> str | None:
+    """The shell command that made an object, with its own escapes of make resolved; None where there is none."""
+    found = _COMMAND.search(_notes(out, name))
+    # `make-cmd` in scripts/Kbuild.include
+    return found[1].replace("$(pound)", "#").replace("$$", "$") if found else None
+
+
+def compiled(out: Path, name: str) -> bool:
+    """Whether an object was compiled from one source file of the tree, so that it can be made again."""
+    return source_of(out, name) is not None and f" -c -o {name} " in (command(out, name) or "")
+
+
+def files_of(out: Path, name: str) -> frozenset[str]:
+    """The files of the tree that an object is made from, as paths below it: its source and all it includes."""
+    words = (word for word in _notes(out, name).split() if word.startswith("/build/src/"))
+    return frozenset(os.path.normpath(word.removeprefix("/build/src/")) for word in words)
+
+
+def _notes(out: Path, name: str) -> str:
+    """What kbuild wrote down about an object: its command, its source, what it depends on."""
+    path = out / Path(name).parent / f".{Path(name).name}.cmd"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _command(out: Path, job: Job) -> str:
     """The shell command that makes the object as `/work/object.o`."""
-    path = out / Path(job.object).parent / f".{Path(job.object).name}.cmd"
-    found = _COMMAND.search(path.read_text(encoding="utf-8")) if path.is_file() else None
-    if found is None:
+    text = command(out, job.object)
+    if text is None:
         raise UsageError("the build has no command for this object", where=f"{out}: {job.object}")
-    # make's own escapes: `make-cmd` in scripts/Kbuild.include
-    text = found[1].replace("$(pound)", "#").replace("$$", "$")
     compiled = re.search(rf" -c -o {re.escape(job.object)} (\S+)", text)
     if compiled is None:
         raise UsageError("this object was not compiled from one source file", where=f"{out}: {job.object}")

@@ -167,7 +167,7 @@ def test_the_result_is_stable_and_goes_into_json(build: Path, patched: Path) -> 
     assert first == second
     text = json.dumps(first.to_json())
     value = json.loads(text)
-    assert (value["schema"], value["objects"], value["identical_code"]) == ("harness.objdiff/1", 3, False)
+    assert (value["schema"], value["objects"], value["identical_code"]) == ("harness.objdiff/2", 3, False)
     assert [d["path"] for d in value["deltas"]] == ["net/core/extra\\x1b[1m.o", "net/core/skbuff.o"]
     assert value["identical_objects"] == ["net/core/dev.o"]
     assert value["deltas"][1]["changes"][0]["symbol"] == "skb_clone"

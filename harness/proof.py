@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Proves by compiling that an object which differs did not change: only its line numbers did, or only its layout.
+
+`lines`: the patched tree's object is compiled again with `#line` directives that give every line the number it has in
+base (`compare.relines`). It must come out as base's object, byte for byte; local names that carry a `__COUNTER__` may
+still differ under the rules for names, nothing else may. That alone says that the *source* means the same but for its
+line numbers. So that code which depends on them (`if (__LINE__ > 100)`) is not taken for noise, the two objects as
+they were built must also differ in nothing but fields that hold the numbers of moved lines, and in what rules explain.
+
+`parts`: an object that `ld -r` made, with equal commands, of parts that are all identical or proved.
+
+The control: compiled again unchanged, an object must be the build's own, byte for byte, or the proof is void. For
+`lines` it is asked of the first object of a comparison. Of each it would say no more: base's bytes cannot come from a
+wrong command, and that the patched object is no other is what the second half of that proof shows.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness.compare import elf, noise, pair
+from harness.compare.relines import reline
+from harness.compare.values import Comparison, ObjectDelta
+from harness.deadline import Deadline
+from harness.errors import DeadlineExpired, KernelError
+from harness.kernel import recompile
+from harness.kernel.recompile import Job
+
+_SOURCES = (".c", ".h", ".S")
+_BATCH = {"explained": 32, "changed": 8}
+"""How many objects are compiled before the next ones are thought of, by status: enough to keep all cores busy, and of
+the changed ones, after which it may be over, not many more."""
+
+_NAMES = frozenset({rule.rule for rule in noise.NAME_RULES} | {"elf-encoding"})
+"""Rules that may explain what differs between base's object and the renumbered one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One side of a comparison, as it can be compiled again.
+
+    Attributes:
+        out: the build's output folder.
+        tree: the tree it was built from.
+        shown: files that stand in the tree in place of its own, by path below it.
+        objects: the folder the objects were compared in; `out` where None.
+    """
+
+    out: Path
+    tree: Path
+    shown: Mapping[str, Path] = field(default_factory=dict)
+    objects: Path | None = None
+
+    def file(self, name: str) -> bytes | None:
+        """A file of the tree; None where there is none, or something else."""
+        path = self.shown.get(name) or self.tree / name
+        return path.read_bytes() if path.is_file() and not path.is_symlink() else None
+
+    def object(self, name: str) -> bytes:
+        """An object as it was built."""
+        return elf.read_bytes((self.objects or self.out) / name)
+
+    def again(self, jobs: Sequence[Job], deadline: Deadline,
+              shown: Mapping[str, Path]) -> tuple[bytes | KernelError, ...]:
+        """Objects, compiled again with more files shown."""
+        return recompile.recompile(self.out, self.tree, jobs, deadline=deadline, overrides={**self.shown, **shown})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Proof:
+    """A proof under way. `shown`: files of the patched tree with the line numbers of base; `moves`: of all lines."""
+
+    base: Side
+    patched: Side
+    shown: Mapping[str, Path]
+    moves: noise.Moves
+    deadline: Deadline
+
+
+def prove(comparison: Comparison, base: Side, patched: Side, differing: Iterable[str], *, deadline: Deadline,
+          counted: Callable[[int], None] = lambda _: None) -> Comparison:
+    """A comparison with its explained objects proved, and its changed ones explained where a proof shows it.
+
+    First the explained objects are tried, then the changed ones, a few at a time: as soon as one of them stays
+    changed, or an object or archive is on one side only, no proof could make the kernels equal any more, and the
+    others are left as they are (and say so).
+
+    Args:
+        comparison: of these two sides; a strict one is returned as it is.
+        differing: paths of the files that differ between the two trees.
+        counted: told the number of objects dealt with so far, as they come.
+    """
+    tried = [delta for delta in comparison.deltas if delta.status == "explained"]
+    tried += [delta for delta in comparison.deltas if delta.status == "changed" and delta.path.endswith(".o")]
+    if comparison.strict or not tried:
+        return comparison
+    with tempfile.TemporaryDirectory(prefix="harness-proof-") as folder:
+        shown, moves = _renumbered(base, patched, differing, Path(folder))
+        proof = _Proof(base=base, patched=patched, shown=shown, moves=moves, deadline=deadline)
+        found = _tried(proof, comparison, tried, counted)
+    judged = {**{delta.path: delta for delta in comparison.deltas}, **found}
+    found.update({path: delta for path, delta in found.items() for delta in [_by_parts(proof, delta, judged)]})
+    return comparison.replaced(found)
+
+
+def _renumbered(base: Side, patched: Side, differing: Iterable[str],
+                folder: Path) -> tuple[dict[str, Path], noise.Moves]:
+    """Files of the patched tree that have other line numbers than in base, with directives, by path."""
+    shown: dict[str, Path] = {}
+    moves: set[tuple[int, int]] = set()
+    for name in sorted(name for name in differing if name.endswith(_SOURCES)):
+        old, new = base.file(name), patched.file(name)
+        # one byte, one character: what the files are encoded in does not matter here
+        made = None if old is None or new is None else reline(old.decode("latin-1"), new.decode("latin-1"))
+        if made is None or new is None or not made.moves:
+            continue
+        path = folder / str(len(shown))
+        path.write_bytes(made.text.encode("latin-1"))
+        shown[name] = path
+        moves |= made.moves
+    return shown, frozenset(moves)
+
+
+def _tried(proof: _Proof, comparison: Comparison, deltas: Sequence[ObjectDelta],
+           counted: Callable[[int], None]) -> dict[str, ObjectDelta]:
+    """The objects judged anew, in order; those after the first that stays changed are only told why not."""
+    found: dict[str, ObjectDelta] = {}
+    settled = "objects or archives on one side only" if (
+        comparison.only_base or comparison.only_patched or comparison.archives_changed) else ""
+    try:
+        void = _control(proof, [delta.path for delta in deltas])
+        while len(found) < len(deltas):
+            status = deltas[len(found)].status
+            batch = [delta for delta in deltas[len(found):][:_BATCH[status]] if delta.status == status]
+            if void:
+                found.update(_noted(batch, void))
+            elif settled and status == "changed":
+                found.update(_noted(batch, f"no proof was tried: {settled}"))
+            else:
+                found.update({delta.path: delta for delta in _judged(proof, batch)})
+                left = [delta.path for delta in batch if found[delta.path].status == "changed"]
+                settled = settled or (f"{left[0]} did change" if left else "")
+            counted(len(found))
+    except DeadlineExpired as late:
+        found.update(_noted([delta for delta in deltas if delta.path not in found], f"no proof in time: {late.what}"))
+    return found
+
+
+def _noted(deltas: Sequence[ObjectDelta], note: str) -> dict[str, ObjectDelta]:
+    return {delta.path: replace(delta, proof_note=note) for delta in deltas}
+
+
+def _control(proof: _Proof, names: Sequence[str]) -> str:
+    """Why no proof holds here; empty when the first object that can be compiled again comes out as it was built."""
+    name = next((name for name in names if recompile.compiled(proof.patched.out, name)), None)
+    if name is None:
+        return ""
+    made, = proof.patched.again([Job(object=name)], proof.deadline, {})
+    own = proof.patched.object(name)
+    return "" if made == own else f"void: compiled again unchanged, {name} is not the object of the build"
+
+
+def _judged(proof: _Proof, deltas: Sequence[ObjectDelta]) -> list[ObjectDelta]:
+    """Some objects, each with a proof or with why there is none."""
+    why = {delta.path: _unsuited(proof, delta.path) for delta in deltas}
+    jobs = [Job(object=path) for path, reason in why.items() if not reason]
+    made = dict(zip([job.object for job in jobs], proof.patched.again(jobs, proof.deadline, proof.shown), strict=True))
+    return [_by_lines(proof, delta, made[delta.path]) if delta.path in made
+            else replace(delta, proof_note=why[delta.path]) for delta in deltas]
+
+
+def _unsuited(proof: _Proof, name: str) -> str:
+    """Why an object cannot have a proof by line numbers."""
+    if not recompile.compiled(proof.patched.out, name):
+        return "it was not compiled from a source file of the tree"
+    if proof.shown.keys().isdisjoint(recompile.files_of(proof.patched.out, name)):
+        return "no line moved in the files it is made from"
+    return ""
+
+
+def _by_lines(proof: _Proof, delta: ObjectDelta, made: bytes | KernelError) -> ObjectDelta:
+    """An object's verdict by what it is with the line numbers of base."""
+    if isinstance(made, KernelError):
+        said = made.detail[-1] if made.detail else made.what
+        return replace(delta, proof_note=f"with the line numbers of base it does not compile: {said}")
+    base = elf.parse(proof.base.object(delta.path), f"base {delta.path}")
+    how = "byte for byte base's object with base's line numbers"
+    if made != base.data:
+        names = pair.diff(delta.path, base, elf.parse(made, delta.path), strict=False)
+        if names.changes or not names.sites.keys() <= _NAMES:
+            return replace(delta, proof_note="with the line numbers of base it is still another object")
+        how = f"base's object with base's line numbers, but for numbers in names ({', '.join(sorted(names.sites))})"
+    patched = elf.parse(proof.patched.object(delta.path), f"patched {delta.path}")
+    if delta.status == "changed" and pair.diff(delta.path, base, patched, strict=False, moves=proof.moves).changes:
+        return replace(delta, proof_note=f"{how}; but as built, more than line numbers differs")
+    return replace(delta, status="explained", changes=(), proof="lines", proof_note=how)
+
+
+def _by_parts(proof: _Proof, delta: ObjectDelta, judged: Mapping[str, ObjectDelta]) -> ObjectDelta:
+    """An object that was linked of others: proved when they are, and it was linked of the same by the same command."""
+    linked = [_link(side, delta.path) for side in (proof.base, proof.patched)]
+    if linked[0] is None or linked[0] != linked[1] or delta.status not in ("explained", "changed"):
+        return delta
+    parts = [judged.get(name) for name in linked[0][1:]]
+    if not all(part and (part.status == "identical" or part.proof in ("lines", "sections")) for part in parts):
+        return replace(delta, proof_note="not all objects it is linked of are proved")
+    return replace(delta, status="explained", changes=(), proof="parts",
+                   proof_note=f"linked in the same way of {len(parts)} objects that are identical or proved")
+
+
+def _link(side: Side, name: str) -> tuple[str, ...] | None:
+    """(command, parts ...) of an object that was linked (`cmd_ld_multi_m`, scripts/Makefile.build); None for others."""
+    command = recompile.command(side.out, name)
+    match = re.match(rf"ld(?: -\S+| elf_\w+| noexecstack)* -r -o {re.escape(name)} @(\S+\.mod)(?=\s|$)", command or "")
+    listed = (side.objects or side.out) / match[1] if match else None
+    if command is None or listed is None or ".." in listed.parts or listed.is_symlink() or not listed.is_file():
+        return None
+    parts = listed.read_text(encoding="utf-8").split()
+    return (command, *parts) if parts else None

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What of a proof needs no kernel: moved lines in bytes, linked objects, counts. Kernels: tests/build/test_proof.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import claims, proof
+from harness.compare import elf, pair
+from harness.compare.objdiff import compare, summary
+from harness.compare.values import Comparison
+from harness.deadline import Deadline
+from harness.proc import run
+from harness.proof import Side
+
+CODE = ".text\n.globl f\nf: mov ${}, %esi\npush ${}\nret\n.data\n.long {}\n"
+
+
+def assembled(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".s").write_text(text)
+    run(["as", str(path.with_suffix(".s")), "-o", str(path)], deadline=Deadline.after(60))
+    path.with_suffix(".s").unlink()
+    return path
+
+
+@pytest.mark.parametrize(("base", "patched", "fits"), [
+    ((300, 20, 9), (305, 25, 9), True),
+    ((250, 20, 9), (260, 20, 9), True),  # both bytes of the number change
+    ((256, 20, 9), (512, 20, 9), True),  # only the upper one does
+    ((300, 20, 9), (306, 25, 9), False),  # not where that line went
+    ((305, 20, 9), (300, 20, 9), False),  # the other way round
+    ((300, 20, 9), (305 + 65536, 20, 9), False),
+    ((300, 20, 9), (305, 25, 10), False),
+    ((300, 121, 9), (300, 129, 9), False),  # a longer instruction
+])
+def test_only_numbers_of_moved_lines(tmp_path: Path, base: tuple[int, ...], patched: tuple[int, ...],
+                                     fits: bool) -> None:
+    moves = frozenset({(300, 305), (20, 25), (250, 260), (256, 512), (121, 129)})
+    made = [elf.parse(assembled(tmp_path / f"{i}.o", CODE.format(*numbers)).read_bytes(), "x.o")
+            for i, numbers in enumerate((base, patched))]
+    assert (not pair.diff("x.o", made[0], made[1], strict=False, moves=moves).changes) == fits
+    assert pair.diff("x.o", made[0], made[1], strict=False).changes
+
+
+LINK = "savedcmd_net/m.o := ld -m elf_x86_64 -z noexecstack{} -r -o net/m.o @net/m.mod\n"
+
+
+@pytest.fixture
+def linked(tmp_path: Path) -> tuple[Side, Side]:
+    """Two builds with an object that was linked of two equal ones, and differs nevertheless."""
+    for side, value in (("base", 1), ("patched", 2)):
+        for name, number in (("net/a.o", 0), ("net/b.o", 0), ("net/m.o", value)):
+            assembled(tmp_path / side / name, CODE.format(number, 1, 1))
+        (tmp_path / side / "net/.m.o.cmd").write_text(LINK.format(""))
+        (tmp_path / side / "net/m.mod").write_text("net/a.o\nnet/b.o\n")
+    return Side(out=tmp_path / "base", tree=tmp_path), Side(out=tmp_path / "patched", tree=tmp_path)
+
+
+def proved(sides: tuple[Side, Side]) -> Comparison:
+    return proof.prove(compare(sides[0].out, sides[1].out), *sides, (), deadline=Deadline.after(60))
+
+
+def test_a_linked_object_of_equal_parts_is_proved(linked: tuple[Side, Side]) -> None:
+    found = proved(linked)
+    assert (found.explained, found.proved, found.changed, found.identical_code) == (1, 1, 0, True)
+    assert claims.objdiff_evidence(found) == "3 objects: 2 identical, 1 explained (1 proved), 0 changed"
+    assert summary(found)[0].startswith("3 objects: 2 identical, 1 explained (1 proved, 0 by rule), 0 changed")
+    assert found.to_json()["proved"] == 1
+
+
+@pytest.mark.parametrize("broken", ["command", "list", "part", "link", "outside"])
+def test_a_linked_object_of_others_is_not(linked: tuple[Side, Side], tmp_path: Path, broken: str) -> None:
+    there = tmp_path / "patched/net"
+    if broken == "command":
+        (there / ".m.o.cmd").write_text(LINK.format(" -z other"))
+    elif broken == "list":
+        (there / "m.mod").write_text("net/b.o\nnet/a.o\n")
+    elif broken == "part":
+        assembled(there / "a.o", CODE.format(3, 1, 1))
+    elif broken == "link":
+        (there / "m.mod").rename(there / "real.mod")
+        (there / "m.mod").symlink_to("real.mod")
+    else:
+        for side in ("base", "patched"):
+            path = tmp_path / side / "net/.m.o.cmd"
+            path.write_text(path.read_text().replace("@net/m.mod", "@net/../net/m.mod"))
+    found = proved(linked)
+    assert not found.identical_code
+    assert found.proved == 0
+
+
