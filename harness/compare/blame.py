@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 Kind = Literal["function", "datum", "object"]
 Verb = Literal["changed", "new", "gone"]
 
-_CODE = re.compile(r"\.(\w+\.)*text(\..*)?")
-"""`.text`, `.text.unlikely`, `.init.text`, `.noinstr.text` ... (include/asm-generic/vmlinux.lds.h)."""
+_CODE = re.compile(r"\.(?!rodata|data|bss)(\w+\.)*text\d*([.\\].*)?")
+"""`.text`, `.text.unlikely`, `.init.text`, `.noinstr.text` ... (include/asm-generic/vmlinux.lds.h), x86's `.text32`; a
+second section of one name has an escaped mark behind it."""
 
 _NO_DATA = re.compile(r"UND|ABS|COMMON|special .*|\.discard\..*|__ksymtab_strings|_{2,3}ksymtab.*")
 """Where a symbol is no datum of this object: mere references, what the link discards, exports (they are said of the

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from harness.blame import Blame, walk
 from harness.claims import Check, Claim, Verdict
 from harness.compare.blame import Place, Step, Touch, attribute, count, places
 from harness.compare.objdiff import compare
-from harness.compare.values import Comparison
+from harness.compare.values import Change, Comparison, ObjectDelta
 from harness.deadline import Deadline
 from harness.errors import InfraError, KernelError
 from harness.kernel.kbuild import Build, Seed
@@ -171,6 +172,18 @@ def test_a_function_that_only_moved_is_not_blamed(tmp_path: Path) -> None:
     longer = A.replace("return x;", "".join(f"x = x * {n} ^ {n};" for n in range(3, 40)) + "return x;")
     a, b = (make_build(tmp_path / name, {"x": text + B}) for name, text in (("a", A), ("b", longer)))
     assert [place.name for place in places(compare(a, b))] == ["", "a"]
+
+
+@pytest.mark.parametrize(("section", "kind"), [
+    (".text", "function"), (".text.unlikely", "function"), (".init.text", "function"), (".text\\x00#2", "function"),
+    (".text32", "function"), (".data", "datum"), (".rodata.text", "datum"), ("__bug_table", "datum"), ("UND", None),
+    (".discard.addressable", None), ("___ksymtab+x", None), ("__ksymtab_strings", None),
+])
+def test_what_a_changed_symbol_is(section: str, kind: str | None) -> None:
+    delta = ObjectDelta(path="x.o", status="changed",
+                        changes=(Change(kind="size", section=section, symbol="s.1", base="1", patched="2"),))
+    found = places(replace(empty(), deltas=(delta,)))
+    assert [place.kind for place in found if place.name == "s"] == ([kind] if kind else [])
 
 
 def test_the_detail_of_a_failed_claim(tmp_path: Path) -> None:
