@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from harness.compare.fit import Answer, fills_hole
+from harness.compare.layout import Layout, LayoutDelta, Unmeasured, compare_layouts, find
+from harness.compare.layout_text import size_words
 from harness.compare.size import FIGURES, Figure, SizeReport
 from harness.compare.values import Comparison, printable
 from harness.errors import ExitCode
@@ -31,14 +34,35 @@ class Check(StrEnum):
 
     OBJDIFF = "objdiff"
     SIZE = "size"
+    LAYOUT = "layout"
     TESTS = "tests"
 
 
 EXPECTATIONS: Mapping[Check, tuple[str, ...]] = {
     Check.OBJDIFF: ("identical", "changed"),
     Check.SIZE: ("smaller", "not-larger", "equal"),
+    Check.LAYOUT: ("as-stated", "identical"),
     Check.TESTS: ("pass",),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayoutStatement:
+    """What a claim says of a structure.
+
+    Attributes:
+        struct: its tag.
+        headers: what to include for it, in order.
+        size_delta: bytes by which it grows, exactly; None where nothing is said.
+        member: one that the patched structure must have, as C reaches it; empty where nothing is said.
+        fills_hole: the member lies where base had a hole (`harness.compare.fit`).
+    """
+
+    struct: str
+    headers: tuple[str, ...]
+    size_delta: int | None = None
+    member: str = ""
+    fills_hole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +79,7 @@ class Claim:
         tests: for `tests`, node ids (`tests/guest/test_link.py::test_ping`) or suite files that must all pass.
         margin: for `size`, bytes by which it must be smaller (or may be larger) than base.
         of: for `size`, the figure of vmlinux.o that is judged.
+        layout: for `layout`, what is said of which structure.
     """
 
     id: str
@@ -66,6 +91,7 @@ class Claim:
     tests: tuple[str, ...] = ()
     margin: int = 0
     of: Figure = "text"
+    layout: LayoutStatement | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +205,55 @@ def judge_tests(claim: Claim, variant: str, results: Sequence[TestResult]) -> Ro
     bad = [f"{result.id}: {result.verdict}: {result.reason}" for result in chosen if result.verdict is not Verdict.PASS]
     evidence = bad[0] if bad else f"{len(chosen)} tests passed"
     return _row(claim, variant, verdict, evidence, bad)
+
+
+def judge_layout(claim: Claim, variant: str, base: Layout | Unmeasured, patched: Layout | Unmeasured) -> Row:
+    """Judge what a claim says of a structure by its layouts in a variant.
+
+    Where neither side has a layout the plan is wrong, most likely: ERROR. Where one has, the series adds, removes or
+    breaks the structure, and no sentence about before and after is true: FAIL.
+    """
+    if claim.layout is None:
+        return _row(claim, variant, Verdict.ERROR, "the claim says nothing of a structure")
+    if isinstance(base, Unmeasured) and isinstance(patched, Unmeasured):
+        return _row(claim, variant, Verdict.ERROR, f"base and patched: {patched.why}", patched.detail)
+    if isinstance(base, Unmeasured):
+        return _row(claim, variant, Verdict.FAIL, f"base: {base.why}", base.detail)
+    if isinstance(patched, Unmeasured):
+        return _row(claim, variant, Verdict.FAIL, f"patched: {patched.why}", patched.detail)
+    delta = compare_layouts(base, patched)
+    findings = _layout_findings(claim.layout, claim.expect, delta)
+    if not findings:
+        return _row(claim, variant, Verdict.ERROR, "the claim says nothing that a layout could tell")
+    found = {verdict for verdict, _ in findings}
+    worst = next((verdict for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE) if verdict in found), Verdict.PASS)
+    evidence = "; ".join([f"{delta.patched.name} {size_words(delta)}", *(words for _, words in findings if words)])
+    return _row(claim, variant, worst, evidence, [pair.words for pair in delta.differing])
+
+
+_FITS: Mapping[Answer, Verdict] = {Answer.YES: Verdict.PASS, Answer.NO: Verdict.FAIL,
+                                   Answer.UNKNOWN: Verdict.INCONCLUSIVE}
+
+
+def _layout_findings(said: LayoutStatement, expect: str, delta: LayoutDelta) -> list[tuple[Verdict, str]]:
+    """What was found for each thing that is said, in words that come after the sizes."""
+    found: list[tuple[Verdict, str]] = []
+    if said.size_delta is not None:
+        fits = delta.size_delta == said.size_delta
+        found.append((Verdict.PASS, "") if fits else (Verdict.FAIL, f"not {said.size_delta:+d}"))
+    if expect == "identical":
+        count = len(delta.differing)
+        differ = f"{count} member{'s' * (count != 1)} differ{'s' * (count == 1)}, first {delta.differing[0].path}" \
+            if count else "its size differs"
+        found.append((Verdict.PASS, "no member differs") if delta.identical else (Verdict.FAIL, differ))
+    if said.member and find(delta.patched, said.member) is None:
+        found.append((Verdict.FAIL, f"patched has no member {said.member}"))
+    elif said.fills_hole:
+        fit = fills_hole(delta.base, delta.patched, said.member)
+        found.append((_FITS[fit.answer], f"{said.member} {fit.why}"))
+    elif said.member:
+        found.append((Verdict.PASS, f"{said.member} is there"))
+    return found
 
 
 def judge_suite(file: str, variant: str, results: Sequence[TestResult], seconds: float, ended: str = "") -> Row:

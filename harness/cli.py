@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -180,6 +181,47 @@ def size(base: Path, patched: Path, everything: bool, as_json: bool) -> None:
     report = compare_sizes(base, patched)
     click.echo(json.dumps(size_text.to_json(report), indent=1) if as_json
                else "\n".join(size_text.lines(report, limit=None if everything else 20)))
+
+
+@cli.command()
+@_PLAN
+@click.option("--struct", required=True, metavar="TAG", help="The structure, as sk_buff.")
+@click.option("--header", "headers", required=True, multiple=True, metavar="FILE",
+              help="What to include for it, as linux/skbuff.h; may be given several times.")
+@_VARIANT
+@_CACHE
+@_JSON
+@_QUIET
+def layout(plan: Path, struct: str, headers: tuple[str, ...], variants: tuple[str, ...], cache: Path | None,
+           as_json: bool, quiet: bool) -> None:
+    """Show how a structure lies in memory before and after the series, side by side.
+
+    Exit code 1 when a side has no such structure.
+    """
+    from harness import engine, layouts
+    from harness.compare.layout import Layout
+    from harness.deadline import Deadline
+    from harness.plan import HEADER, TAG, read_plan
+
+    if not re.fullmatch(TAG, struct) or not all(re.fullmatch(HEADER, header) for header in headers):
+        raise UsageError("this is no structure of a header", where=f"struct {struct} of {', '.join(headers)}",
+                         hint="--struct sk_buff --header linux/skbuff.h")
+    read, store, progress = read_plan(plan), _store(cache), Progress(quiet=quiet)
+    inputs = engine.resolve(read, Deadline.after(60))
+    names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
+    found = {}
+    for name in names:
+        configs = [engine.configure(inputs, side, name, store=store, progress=progress) for side in engine.SIDES]
+        builds = [engine.build(inputs, side, config, store=store, progress=progress)
+                  for side, config in zip(engine.SIDES, configs, strict=True)]
+        found[name] = [engine.measure(inputs, build, struct, headers, store=store) for build in builds]
+    if as_json:
+        click.echo(json.dumps({name: layouts.as_json(*sides) for name, sides in found.items()}, indent=1))
+    else:
+        click.echo("\n\n".join("\n".join((f"variant {name}", *layouts.as_text(*sides)))
+                               for name, sides in found.items()))
+    whole = all(isinstance(side, Layout) for sides in found.values() for side in sides)
+    sys.exit(ExitCode.PASSED if whole else ExitCode.FAILED)
 
 
 @cli.command()

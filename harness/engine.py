@@ -18,13 +18,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from harness import arch as arches
-from harness import boots, claims, host, proof, suites
+from harness import boots, claims, host, layouts, proof, suites
 from harness.arch import Arch
 from harness.blame import Blame, walk
 from harness.claims import Check, Claim, Row, TestResult, Verdict
 from harness.compare import size_text
+from harness.compare.layout import Layout, Unmeasured
 from harness.compare.objdiff import compare
 from harness.compare.size import SizeReport, compare_sizes
 from harness.compare.values import Comparison
@@ -44,6 +46,7 @@ from harness.store import Store, file_digest
 
 BUILD_SECONDS = 3600
 PROOF_SECONDS = 900
+PROBE_SECONDS = 300
 SIDES = ("base", "patched")
 
 Configs = dict[tuple[str, str], Config]
@@ -73,6 +76,7 @@ class _Run:
     comparisons: dict[str, Comparison] = field(default_factory=dict)
     sizes: dict[str, SizeReport] = field(default_factory=dict)
     tests: dict[str, tuple[TestResult, ...]] = field(default_factory=dict)
+    layouts: dict[tuple[str, str, tuple[str, ...]], Layout | Unmeasured] = field(default_factory=dict)
 
     @contextmanager
     def row(self, kind: str, id_: str, variant: str) -> Iterator[None]:
@@ -365,10 +369,16 @@ def _judged(state: _Run, claim: Claim, variant: str) -> Row:
             return claims.judge_objdiff(claim, variant, state.comparisons[variant])
         if claim.check is Check.SIZE:
             return claims.judge_size(claim, variant, state.sizes[variant])
+        if claim.check is Check.LAYOUT and claim.layout is not None:
+            sides = [_layout(state, side, variant, claim.layout.struct, claim.layout.headers) for side in SIDES]
+            layouts.write(state.out / "layout", quote(f"{claim.id}-{variant}", safe=""), *sides)
+            return claims.judge_layout(claim, variant, *sides)
         return claims.judge_tests(claim, variant, state.tests.get(variant, ()))
     except KeyError:
         return Row(kind="claim", id=claim.id, variant=variant, verdict=Verdict.ERROR,
                    evidence=f"the evidence is missing: see the {claim.check} row")
+    except HarnessError as error:
+        return Row(kind="claim", id=claim.id, variant=variant, verdict=Verdict.ERROR, evidence=str(error))
 
 
 def _blame_failed(state: _Run, variants: Sequence[str]) -> None:
@@ -390,6 +400,23 @@ def _blame_failed(state: _Run, variants: Sequence[str]) -> None:
 
 def _failed(row: Row, judged: Mapping[str, Claim], variant: str) -> bool:
     return row.kind == "claim" and row.id in judged and (row.variant, row.verdict) == (variant, Verdict.FAIL)
+
+
+def _layout(state: _Run, side: str, variant: str, struct: str, headers: tuple[str, ...]) -> Layout | Unmeasured:
+    """A side's layout of a structure, measured once for all claims."""
+    finished = state.builds[side, variant]
+    key = (finished.key, struct, headers)
+    if key not in state.layouts:
+        state.layouts[key] = measure(state.inputs, finished, struct, headers, store=state.store)
+    return state.layouts[key]
+
+
+def measure(inputs: Inputs, finished: Build, struct: str, headers: Sequence[str], *,
+            store: Store) -> Layout | Unmeasured:
+    """The layout of a structure in one of the plan's builds."""
+    deadline = Deadline.after(PROBE_SECONDS)
+    tree = prepare(inputs.trees[finished.tree], store, deadline=deadline)
+    return layouts.measure(finished, tree, struct, headers, deadline)
 
 
 def _input_facts(inputs: Inputs) -> dict[str, object]:

@@ -6,6 +6,7 @@ docs/plan.md describes every key for those who write plans.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -14,11 +15,14 @@ from typing import TypeVar
 
 import yaml
 
-from harness.claims import EXPECTATIONS, Check, Claim
+from harness.claims import EXPECTATIONS, Check, Claim, LayoutStatement
 from harness.compare.size import FIGURES
 from harness.errors import UsageError
 
 PLAN_FILE = "plan.yaml"
+TAG = r"[A-Za-z_]\w*"
+HEADER = r"[\w.+-][\w.+/-]*"
+"""What the tag of a structure and the name of a header may be: nothing that ends the C line it is put into."""
 
 _Word = TypeVar("_Word", bound=str)
 
@@ -202,6 +206,17 @@ class _Node:
             raise UsageError(f"`{self.key}` must be at least {least}, not {value}", where=self.where)
         return value
 
+    def flag(self) -> bool:
+        if not isinstance(self.node, yaml.ScalarNode) or self.node.tag != "tag:yaml.org,2002:bool":
+            raise self.wrong("true or false")
+        return str(self.node.value).lower() in ("true", "yes", "on")
+
+    def matching(self, pattern: str, wanted: str) -> str:
+        value = self.text()
+        if not re.fullmatch(pattern, value, re.ASCII):
+            raise self.wrong(wanted)
+        return value
+
     def choice(self, known: Sequence[_Word]) -> _Word:
         value = self.text()
         for word in known:
@@ -305,17 +320,49 @@ def _claims(node: _Node, variants: tuple[str, ...]) -> tuple[Claim, ...]:
     return tuple(_claim(name, entry, variants) for name, entry in node.mapping().items())
 
 
+_MOST_BYTES = 1 << 31
+_LAYOUT_KEYS = ("struct", "header", "size_delta", "member", "fills_hole")
+_OTHER_KEYS = ("objects", "tests", "margin", "of")
+
+
 def _claim(name: str, node: _Node, variants: tuple[str, ...]) -> Claim:
-    entries = node.mapping(("says", "check", "variants", "expect", "objects", "tests", "margin", "of"),
+    entries = node.mapping(("says", "check", "variants", "expect", *_OTHER_KEYS, *_LAYOUT_KEYS),
                            required=("says", "check", "variants"))
     check = Check(entries["check"].choice(tuple(Check)))
     expected = EXPECTATIONS[check]
     if check is Check.TESTS and "tests" not in entries:
         raise UsageError(f"claim {name} is checked by tests but names none", where=node.where)
+    for key in _OTHER_KEYS if check is Check.LAYOUT else _LAYOUT_KEYS:
+        if key in entries:
+            raise UsageError(f"`{key}` means nothing in a claim that is checked by {check}", where=entries[key].where)
+    expect = entries["expect"].choice(expected) if "expect" in entries else expected[0]
     return Claim(id=name, says=entries["says"].text(), check=check,
-                 variants=tuple(item.choice(variants) for item in entries["variants"].items()),
-                 expect=entries["expect"].choice(expected) if "expect" in entries else expected[0],
+                 variants=tuple(item.choice(variants) for item in entries["variants"].items()), expect=expect,
                  objects=entries["objects"].texts() if "objects" in entries else (),
                  tests=entries["tests"].texts() if "tests" in entries else (),
                  margin=entries["margin"].integer(0) if "margin" in entries else 0,
-                 of=entries["of"].choice(FIGURES) if "of" in entries else "text")
+                 of=entries["of"].choice(FIGURES) if "of" in entries else "text",
+                 layout=_layout(name, node, entries, expect) if check is Check.LAYOUT else None)
+
+
+def _layout(name: str, node: _Node, entries: Mapping[str, _Node], expect: str) -> LayoutStatement:
+    for key in ("struct", "header"):
+        if key not in entries:
+            raise UsageError(f"claim {name} is checked by layout but lacks `{key}`", where=node.where)
+    said = LayoutStatement(
+        struct=entries["struct"].matching(TAG, "the tag of a structure, as `sk_buff`"),
+        headers=tuple(item.matching(HEADER, "a header, as `linux/skbuff.h`") for item in entries["header"].items()),
+        size_delta=entries["size_delta"].integer(-_MOST_BYTES) if "size_delta" in entries else None,
+        member=entries["member"].matching(r"[A-Za-z_][\w.\[\]]*", "a member's name") if "member" in entries else "",
+        fills_hole="fills_hole" in entries and entries["fills_hole"].flag())
+    if not said.headers:
+        raise entries["header"].wrong("a header, as `linux/skbuff.h`")
+    if said.fills_hole and not said.member:
+        raise UsageError(f"claim {name} says `fills_hole` but not which `member`", where=entries["fills_hole"].where)
+    if said.fills_hole and not said.member.isidentifier():
+        raise UsageError("`fills_hole` needs a `member` of the structure itself", where=entries["member"].where,
+                         hint="a member of an anonymous structure or union counts as one; name it without a path")
+    if said.size_delta is None and not said.member and expect == "as-stated":
+        raise UsageError(f"claim {name} states nothing that can be checked", where=node.where,
+                         hint="say `size_delta`, `member` (with `fills_hole: true`), or `expect: identical`")
+    return said

@@ -111,9 +111,11 @@ class Pair:
     patched: Entry | None
 
     @property
-    def moved(self) -> int:
-        """Bits that it moved by; 0 where a side lacks it."""
-        return self.patched.member.start - self.base.member.start if self.base and self.patched else 0
+    def words(self) -> str:
+        """`len: unsigned int len at 128 -> unsigned int len at 112`; `-` where a side lacks it."""
+        old, new = (f"{side.member.declaration} at {place(side.member.start)}" if side else "-"
+                    for side in (self.base, self.patched))
+        return f"{self.path}: {old} -> {new}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

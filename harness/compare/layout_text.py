@@ -74,9 +74,10 @@ def every_hole(layout: Layout) -> tuple[tuple[int, Hole], ...]:
     """The holes of a structure and of those that its declaration holds, with the depth each lies at."""
     found = [(0, hole) for hole in holes(layout.members, 0, 8 * layout.size)]
     for entry, shown in _shown(layout.members):
-        if shown and entry.member.kind == "struct":
-            found += [(entry.depth + 1, hole) for hole in holes(entry.member.members, entry.member.start,
-                                                                entry.member.end)]
+        member = entry.member
+        if shown and member.kind != "union":  # of an array's first element the end is not known, so neither its padding
+            end = member.end if member.kind == "struct" else max(each.end for each in member.members)
+            found += [(entry.depth + 1, hole) for hole in holes(member.members, member.start, end)]
     return tuple(sorted(found, key=lambda item: item[1].start))
 
 
@@ -132,7 +133,7 @@ def _shown(members: Sequence[Member]) -> Iterator[tuple[Entry, bool]]:
         if 0 <= hidden < entry.depth:
             continue
         twin = group.get(entry.depth)
-        shown = entry.member.nameless and not (
+        shown = entry.member.nameless and bool(entry.member.members) and not (
             twin is not None and entry.member.name and twin.anonymous and twin.start == entry.member.start
             and twin.members == entry.member.members)
         hidden = -1 if shown else entry.depth

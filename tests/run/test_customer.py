@@ -42,6 +42,25 @@ def test_the_comparison_finds_the_series_where_it_is(customer: Ran, variant: str
     assert customer.rows("claim", id="C2", variant=variant)
 
 
+@pytest.mark.parametrize(("claim", "variant", "evidence"), [
+    ("C3", "both", "sk_buff 232 -> 224 (-8)"),
+    ("C3-hole", "xfrm", "sk_buff 224 -> 224; active_extensions fills a hole at 127 (135 in base)"),
+    ("C3-hole", "br_netfilter", "sk_buff 224 -> 224; active_extensions fills a hole at 127 (135 in base)"),
+    ("C3-hole", "both", "sk_buff 232 -> 224 (-8); active_extensions fills a hole at 127 (143 in base)"),
+    ("C3-one", "xfrm", "sk_buff 224 -> 224; extensions is there"),
+    ("C3-one", "br_netfilter", "sk_buff 224 -> 224; extensions is there"),
+    ("C3-none", "none", "sk_buff 216 -> 216; no member differs"),
+])
+def test_c3_is_judged_by_the_layout_of_sk_buff(customer: Ran, claim: str, variant: str, evidence: str) -> None:
+    (row,) = customer.rows("claim", id=claim, variant=variant)
+    assert (row["verdict"], row["evidence"]) == ("PASS", evidence)
+    left = json.loads((customer.folder / "layout" / f"{claim}-{variant}.json").read_text())
+    assert (left["schema"], left["struct"]) == ("harness.layout/1", "sk_buff")
+    assert left["patched"]["size"] - left["base"]["size"] == left["size_delta"]
+    table = (customer.folder / "layout" / f"{claim}-{variant}.txt").read_text()
+    assert ("+             127      1  __u8 active_extensions" in table) is (variant != "none")
+
+
 def test_the_negative_control_ran(customer: Ran) -> None:
     (row,) = customer.rows("control")
     assert row["verdict"] == "PASS"

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from harness import claims
-from harness.claims import Check, Claim, Row, TestResult, Verdict
+from harness.claims import Check, Claim, LayoutStatement, Row, TestResult, Verdict
+from harness.compare.layout import Layout, Member, Unmeasured
 from harness.compare.size import Figure, SectionSizes, SizeDelta, SizeReport
 from harness.errors import ExitCode
 
@@ -88,3 +90,63 @@ def claim(*tests: str) -> Claim:
 def test_claims_on_tests(tests: tuple[str, ...], verdict: Verdict) -> None:
     results = [result("s.py::a", Verdict.PASS), result("s.py::b", Verdict.FAIL), result("s.py::p[1]", Verdict.PASS)]
     assert claims.judge_tests(claim(*tests), "v", results).verdict is verdict
+
+
+def members(text: str) -> tuple[Member, ...]:
+    """`p@0 n@8` with one byte each, `n@8*4` with four."""
+    rows = [word.replace("*", "@").split("@") for word in text.split()]
+    return tuple(Member(name=row[0], declaration=f"char {row[0]}", start=8 * int(row[1]),
+                        bits=8 * int(row[2] if len(row) > 2 else 1)) for row in rows)
+
+
+def struct(size: int, text: str) -> Layout:
+    return Layout(name="s", size=size, members=members(text))
+
+
+BASE = struct(24, "gone@0*8 p@8 n@16*8")
+PATCHED = struct(16, "p@0 m@1 n@8*8")
+MISSING = Unmeasured(why="there is no struct s in s.h")
+DOUBTFUL = struct(16, "p@0 m@1 o@2 n@12*4")
+
+
+@pytest.mark.parametrize(("says", "expect", "base", "patched", "verdict", "evidence"), [
+    ({"size_delta": -8}, "as-stated", BASE, PATCHED, Verdict.PASS, "s 24 -> 16 (-8)"),
+    ({"size_delta": -16}, "as-stated", BASE, PATCHED, Verdict.FAIL, "s 24 -> 16 (-8); not -16"),
+    ({"size_delta": 8}, "as-stated", BASE, PATCHED, Verdict.FAIL, "s 24 -> 16 (-8); not +8"),
+    ({"size_delta": 0}, "as-stated", BASE, BASE, Verdict.PASS, "s 24 -> 24"),
+    ({"size_delta": 0}, "as-stated", BASE, PATCHED, Verdict.FAIL, "s 24 -> 16 (-8); not +0"),
+    ({"size_delta": -8, "member": "m", "fills_hole": True}, "as-stated", BASE, PATCHED, Verdict.PASS,
+     "s 24 -> 16 (-8); m fills a hole at 1 (9 in base)"),
+    ({"size_delta": -9, "member": "m", "fills_hole": True}, "as-stated", BASE, PATCHED, Verdict.FAIL,
+     "s 24 -> 16 (-8); not -9; m fills a hole at 1 (9 in base)"),
+    ({"member": "m"}, "as-stated", BASE, PATCHED, Verdict.PASS, "s 24 -> 16 (-8); m is there"),
+    ({"member": "gone"}, "as-stated", BASE, PATCHED, Verdict.FAIL, "s 24 -> 16 (-8); patched has no member gone"),
+    ({"member": "gone", "fills_hole": True}, "as-stated", BASE, PATCHED, Verdict.FAIL,
+     "s 24 -> 16 (-8); patched has no member gone"),
+    ({"member": "p", "fills_hole": True}, "as-stated", BASE, PATCHED, Verdict.FAIL,
+     "s 24 -> 16 (-8); p fills no hole: base has `gone` there, at 0"),
+    ({"member": "m", "fills_hole": True}, "as-stated", BASE, DOUBTFUL, Verdict.INCONCLUSIVE,
+     "s 24 -> 16 (-8); m lies between `p` and `n`; the series changes `n`, and maybe its alignment"),
+    ({"size_delta": 8, "member": "m", "fills_hole": True}, "as-stated", BASE, DOUBTFUL, Verdict.FAIL,
+     "s 24 -> 16 (-8); not +8; m lies between `p` and `n`; the series changes `n`, and maybe its alignment"),
+    ({}, "identical", BASE, BASE, Verdict.PASS, "s 24 -> 24; no member differs"),
+    ({}, "identical", BASE, PATCHED, Verdict.FAIL, "s 24 -> 16 (-8); 4 members differ, first gone"),
+    ({}, "identical", BASE, struct(32, "gone@0*8 p@8 n@16*8"), Verdict.FAIL,
+     "s 24 -> 32 (+8); its size differs"),
+    ({"size_delta": 0}, "as-stated", MISSING, MISSING, Verdict.ERROR, f"base and patched: {MISSING.why}"),
+    ({"size_delta": 0}, "as-stated", MISSING, BASE, Verdict.FAIL, f"base: {MISSING.why}"),
+    ({"size_delta": 0}, "as-stated", BASE, MISSING, Verdict.FAIL, f"patched: {MISSING.why}"),
+    ({}, "identical", MISSING, MISSING, Verdict.ERROR, f"base and patched: {MISSING.why}"),
+    ({}, "as-stated", BASE, BASE, Verdict.ERROR, "the claim says nothing that a layout could tell"),
+])
+def test_claims_on_layouts(says: dict[str, Any], expect: str, base: Layout | Unmeasured, patched: Layout | Unmeasured,
+                           verdict: Verdict, evidence: str) -> None:
+    statement = LayoutStatement(struct="s", headers=("s.h",), **says)
+    stated = Claim(id="C3", says="", check=Check.LAYOUT, variants=("v",), expect=expect, layout=statement)
+    judged = claims.judge_layout(stated, "v", base, patched)
+    assert (judged.verdict, judged.evidence) == (verdict, evidence)
+    if (base, patched) == (BASE, PATCHED):
+        assert judged.detail == ("gone: char gone at 0 -> -", "p: char p at 8 -> char p at 0", "m: - -> char m at 1",
+                                 "n: char n at 16 -> char n at 8")
+    nothing = Claim(id="C3", says="", check=Check.LAYOUT, variants=("v",), expect=expect)
+    assert claims.judge_layout(nothing, "v", base, patched).verdict is Verdict.ERROR

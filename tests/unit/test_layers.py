@@ -17,7 +17,7 @@ ORDER = (
     "kernel.source", "kernel.series", "kernel.tree", "kernel.kbuild_box", "kernel.kconfig_why", "kernel.kconfig",
     "kernel.kbuild", "kernel.recompile", "compare", "proof", "guest", "vm", "lab", "claims", "plan", "suites",
     "listing", "report.model", "report.junit", "report.terminal", "report.progress", "boots", "blame", "report.blame",
-    "engine", "pytest_plugin", "cli", "__main__",
+    "layouts", "engine", "pytest_plugin", "cli", "__main__",
 )
 STRANGERS = (("compare", "vm"), ("compare", "guest"), ("compare", "kernel"), ("kernel", "vm"), ("kernel", "compare"))
 

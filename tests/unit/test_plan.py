@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.claims import Check
+from harness.claims import Check, LayoutStatement
 from harness.errors import UsageError
 from harness.plan import read_plan
 
@@ -47,7 +47,7 @@ def test_a_small_plan_has_defaults(tmp_path: Path) -> None:
     ("expect: identical", "expects: identical", 6, "unknown key `expects`[\\s\\S]*did you mean `expect`"),
     ("expect: identical", "expect: smaller", 6, "`expect` must be one of identical, changed"),
     ("expect: identical", "of: size", 6, "`of` must be one of text, rodata, data, bss, total, not the value 'size'"),
-    ("check: objdiff", "check: objdump", 6, "`check` must be one of objdiff, size, tests, not the value 'objdump'"),
+    ("check: objdiff", "check: objdump", 6, "`check` must be one of objdiff, size, layout, tests, not the value"),
     ("variants: [none]", "variants: [nono]", 6, "must be one of none, not the value 'nono'"),
     ("[qemu-x86_64, net]", "[qemu-x86_64, nett]", 4, "no fragment 'nett'[\\s\\S]*did you mean net"),
     ("[qemu-x86_64, net]", "{a: b}", 4, "`none` must be a list, not a mapping"),
@@ -65,6 +65,66 @@ def test_bad_plans_name_file_line_and_remedy(tmp_path: Path, old: str, new: str,
     with pytest.raises(UsageError, match=message) as caught:
         read_plan(plan(tmp_path, GOOD.replace(old, new, 1)))
     assert caught.value.where == f"{tmp_path}/plan.yaml:{line}"
+
+
+LAYOUT = GOOD + """\
+  C3:
+    says: it gets smaller
+    check: layout
+    variants: [none]
+    struct: sk_buff
+    header: linux/skbuff.h
+    size_delta: -8
+    member: active_extensions
+    fills_hole: true
+"""
+
+
+def test_a_claim_on_a_layout(tmp_path: Path) -> None:
+    claim = read_plan(plan(tmp_path, LAYOUT)).claims[1]
+    assert (claim.check, claim.expect) == (Check.LAYOUT, "as-stated")
+    assert claim.layout == LayoutStatement(struct="sk_buff", headers=("linux/skbuff.h",), size_delta=-8,
+                                           member="active_extensions", fills_hole=True)
+    several = LAYOUT.replace("header: linux/skbuff.h", "header: [linux/a.h, ../net/core/dev.h]")
+    read = read_plan(plan(tmp_path, several)).claims[1].layout
+    assert read is not None
+    assert read.headers == ("linux/a.h", "../net/core/dev.h")
+    alone = LAYOUT[:LAYOUT.index("    size_delta")] + "    expect: identical\n"
+    assert read_plan(plan(tmp_path, alone)).claims[1].expect == "identical"
+
+
+@pytest.mark.parametrize(("old", "new", "line", "message"), [
+    ("struct: sk_buff", "structs: sk_buff", 11, "unknown key `structs`[\\s\\S]*did you mean `struct`"),
+    ("    struct: sk_buff\n", "", 8, "claim C3 is checked by layout but lacks `struct`"),
+    ("    header: linux/skbuff.h\n", "", 8, "claim C3 is checked by layout but lacks `header`"),
+    ("struct: sk_buff", "struct: struct sk_buff", 11, "`struct` must be the tag of a structure, as `sk_buff`"),
+    ("struct: sk_buff", "struct: [a, b]", 11, "`struct` must be text, not a list"),
+    ("header: linux/skbuff.h", "header: <linux/skbuff.h>", 12, "`header` must be a header, as `linux/skbuff.h`"),
+    ("header: linux/skbuff.h", 'header: "a.h>\\nint x;//"', 12, "`header` must be a header"),
+    ("header: linux/skbuff.h", "header: /etc/passwd", 12, "`header` must be a header"),
+    ("header: linux/skbuff.h", "header: []", 12, "`header` must be a header"),
+    ("size_delta: -8", "size_delta: small", 13, "`size_delta` must be a whole number"),
+    ("size_delta: -8", "size_delta: -8.5", 13, "`size_delta` must be a whole number"),
+    ("member: active_extensions", "member: [a]", 14, "`member` must be text"),
+    ("member: active_extensions", "member: a b", 14, "`member` must be a member's name"),
+    ("member: active_extensions", "member: headers.len", 14, "needs a `member` of the structure itself"),
+    ("    member: active_extensions\n", "", 14, "`fills_hole` but not which `member`"),
+    ("fills_hole: true", "fills_hole: perhaps", 15, "`fills_hole` must be true or false"),
+    ("fills_hole: true", "expect: smaller", 15, "`expect` must be one of as-stated, identical"),
+    ("fills_hole: true", "margin: 3", 15, "`margin` means nothing in a claim that is checked by layout"),
+    ("expect: identical}", "struct: x}", 6, "`struct` means nothing in a claim that is checked by objdiff"),
+])
+def test_bad_claims_on_layouts(tmp_path: Path, old: str, new: str, line: int, message: str) -> None:
+    assert old in LAYOUT
+    with pytest.raises(UsageError, match=message) as caught:
+        read_plan(plan(tmp_path, LAYOUT.replace(old, new, 1)))
+    assert caught.value.where == f"{tmp_path}/plan.yaml:{line}"
+
+
+@pytest.mark.parametrize("rest", ["", "    fills_hole: false\n", "    expect: as-stated\n"])
+def test_a_claim_on_a_layout_that_states_nothing(tmp_path: Path, rest: str) -> None:
+    with pytest.raises(UsageError, match="claim C3 states nothing that can be checked"):
+        read_plan(plan(tmp_path, LAYOUT[:LAYOUT.index("    size_delta")] + rest))
 
 
 def test_a_missing_or_empty_plan(tmp_path: Path) -> None:
