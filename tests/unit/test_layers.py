@@ -15,9 +15,9 @@ ROOT = Path(harness.__file__).parent
 ORDER = (
     "errors", "deadline", "host", "proc", "sandbox", "arch", "store",
     "kernel.source", "kernel.series", "kernel.tree", "kernel.kbuild_box", "kernel.kconfig_why", "kernel.kconfig",
-    "kernel.kbuild", "kernel.recompile", "compare", "proof", "guest", "vm", "lab", "claims", "plan", "suites",
-    "listing", "report.model", "report.junit", "report.terminal", "report.progress", "boots", "blame", "report.blame",
-    "layouts", "engine", "pytest_plugin", "cli", "__main__",
+    "kernel.kbuild", "kernel.recompile", "kernel.partial", "compare", "proof", "guest", "vm", "lab", "claims", "plan",
+    "suites", "listing", "report.model", "report.junit", "report.terminal", "report.progress", "boots", "blame",
+    "report.blame", "layouts", "engine", "pytest_plugin", "cli", "__main__",
 )
 STRANGERS = (("compare", "vm"), ("compare", "guest"), ("compare", "kernel"), ("kernel", "vm"), ("kernel", "compare"))
 
