@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from harness.compare.naming import Names, Unit, stem, target_name
+from harness.compare.elf import SHF_EXECINSTR
+from harness.compare.naming import Names, Unit, code_at, stem, target_name
+from harness.compare.pools import is_text
 from harness.compare.values import Change, printable
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from harness.compare.model import SymbolFact, Target
 
 _SHOWN_BYTES = 8
+_RECORD = 32
+"""No record of the kernel's tables of addresses is longer, in bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +93,7 @@ def _identity(side: Content, reloc: Target | None) -> tuple[object, ...] | None:
     """Equal for two relocations when a person would call their targets the same."""
     if reloc is None:
         return None
-    if reloc.key[0] == "@":
+    if reloc.key[0] == "@" or is_text(reloc.key):
         return reloc[1:]
     return reloc.type, target_name(side.names, reloc)
 
@@ -109,12 +113,35 @@ def _first(section: str, symbol: str | None, sides: tuple[Content, Content], dat
         found = [named.get(at_reloc) for named in relocs]
         said = [None if r is None else target_name(side.names, r) for r, side in zip(found, sides, strict=True)]
         if said[0] == said[1]:
-            said = [f"{text} (type {r.type})" if r else None for text, r in zip(said, found, strict=True)]
+            said = [f"{text} ({_form(r)})" if r else None for text, r in zip(said, found, strict=True)]
         return Change(kind="relocation", section=section, symbol=symbol, offset=at_reloc,
-                      base=said[0], patched=said[1])
+                      base=said[0], patched=said[1], about=None if symbol else _record_of(sides, at_reloc))
     at = at_byte or 0
     return Change(kind="bytes", section=section, symbol=symbol, offset=at,
+                  about=None if symbol else _record_of(sides, at),
                   base=data[0][at:at + _SHOWN_BYTES].hex(" "), patched=data[1][at:at + _SHOWN_BYTES].hex(" "))
+
+
+def _form(reloc: Target) -> str:
+    """What else than the name of its target tells two relocations apart."""
+    return f"{'a symbol of other objects, too' if reloc.key[0] == '@' else 'local'}, type {reloc.type}"
+
+
+def _record_of(sides: tuple[Content, Content], at: int) -> str | None:
+    """The function that a table's record at an offset is for; None where the section is no table of functions.
+
+    The tables of the kernel have the address of an instruction at the head of each record, as a relocation. So it is
+    the function which the last such relocation before the offset points into, if both sides agree on it.
+    """
+    found = set()
+    for side in sides:
+        if side.section.flags & SHF_EXECINSTR:
+            return None
+        last = bisect_right(side.relocs, at, key=_OFFSET)
+        first = bisect_right(side.relocs, at - _RECORD, hi=last, key=_OFFSET)
+        found.add(next(filter(None, (code_at(side.names, r) for r in reversed(side.relocs[first:last]))), None))
+    name = found.pop()
+    return printable(name) if name and not found else None
 
 
 def _first_reference(sides: tuple[Content, Content], relocs: tuple[_Named, _Named]) -> int | None:
@@ -167,7 +194,8 @@ def _whole(section: str, base: Content, patched: Content) -> Change:
     first = next((i for i, (x, y) in enumerate(zip(base.relocs, patched.relocs, strict=False)) if x != y),
                  min(len(base.relocs), len(patched.relocs)))
     sides = [side.relocs[first] if first < len(side.relocs) else None for side in (base, patched)]
-    said = [None if r is None else f"{printable(str(r.key[-1]))}{r.addend:+#x}" for r in sides]
+    said = [None if r is None else f"{printable(str(r.key[2 if is_text(r.key) else -1]))}{r.addend:+#x}"
+            for r in sides]
     offset = next((r.offset for r in sides if r is not None), None)
     return Change(kind="moved", section=section, offset=offset, base=said[0], patched=said[1])
 

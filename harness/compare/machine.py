@@ -2,7 +2,7 @@
 """What the comparison has to know about each machine, as a table.
 
 A machine without a row is compared too, only more strictly: its relocations are never folded to section and offset,
-its REL addends stay in the data they stand in, and it has no `__bug_table` layout, so nothing there is explained.
+its REL addends stay in the data they stand in, and it has no layout of any table, so nothing there is explained.
 """
 
 from __future__ import annotations
@@ -17,20 +17,47 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BugTable:
-    """The layout of one `struct bug_entry` (include/asm-generic/bug.h).
+class Records:
+    """The layout of the records of one table that hold a line number.
 
     Attributes:
+        rule: the rule for noise that the layout is for.
+        section: the table's section.
         size: bytes of a record.
-        pointers: offsets of its relocations within the record: bug_addr and file.
+        pointers: offsets of its relocations within the record.
         reloc_type: the type every one of them has.
-        line: (offset, width) of the line number in bytes.
+        line: offset of the word that holds the line number.
+        width: bytes of that word.
+        mask: the bits of that word, in the machine's byte order, that are the line number.
     """
 
+    rule: str
+    section: str
     size: int
     pointers: tuple[int, ...]
     reloc_type: int
-    line: tuple[int, int]
+    line: int
+    width: int
+    mask: int
+
+
+def _bug_table(*, size: int, pointers: tuple[int, ...], reloc_type: int, line: int) -> Records:
+    """A `struct bug_entry` (include/asm-generic/bug.h): address, file, u16 line, u16 flags.
+
+    A layout without the file pointer has no line either, so it has no row.
+    """
+    return Records(rule="bug-table-line", section="__bug_table", size=size, pointers=pointers, reloc_type=reloc_type,
+                   line=line, width=2, mask=0xFFFF)
+
+
+def _dyndbg(*, pointer: int, size: int, reloc_type: int) -> Records:
+    """A `struct _ddebug` (include/linux/dynamic_debug.h) of a little-endian machine.
+
+    Module, function, file and format as pointers, then `lineno:18` with other bit-fields, then, with
+    CONFIG_JUMP_LABEL, a static key without relocations.
+    """
+    return Records(rule="dyndbg-line", section="__dyndbg", size=size, reloc_type=reloc_type,
+                   pointers=tuple(range(0, 4 * pointer, pointer)), line=4 * pointer, width=4, mask=(1 << 18) - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,14 +69,14 @@ class Machine:
         folds: a local symbol and its section's symbol plus offset are the same target to every consumer of the object.
         rel_widths: REL relocation type to the width in bytes of the addend in the data.
         pc_bias: relocation type to what must be added to the addend to show the target a person would name.
-        bug_tables: layouts of `__bug_table`. A layout without the file pointer has no line either, so it has no row.
+        records: layouts of the tables that hold line numbers.
     """
 
     name: str
     folds: bool = False
     rel_widths: Mapping[int, int] = field(default_factory=dict)
     pc_bias: Mapping[int, int] = field(default_factory=dict)
-    bug_tables: tuple[BugTable, ...] = ()
+    records: tuple[Records, ...] = ()
 
 
 R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32 = 1, 2, 4
@@ -58,18 +85,24 @@ R_386_32, R_386_PC32, R_386_PLT32 = 1, 2, 4
 MACHINES: Mapping[int, Machine] = {
     EM_X86_64: Machine(
         name="x86_64", folds=True, pc_bias={R_X86_64_PC32: 4, R_X86_64_PLT32: 4},
-        bug_tables=(
+        records=(
             # CONFIG_GENERIC_BUG_RELATIVE_POINTERS: .long addr - ., .long file - ., .word line, .word flags
-            BugTable(size=12, pointers=(0, 4), reloc_type=R_X86_64_PC32, line=(8, 2)),
+            _bug_table(size=12, pointers=(0, 4), reloc_type=R_X86_64_PC32, line=8),
             # kernels without it: .quad addr, .quad file, .word line, .word flags, padded to the pointers' alignment
-            BugTable(size=24, pointers=(0, 8), reloc_type=R_X86_64_64, line=(16, 2)),
+            _bug_table(size=24, pointers=(0, 8), reloc_type=R_X86_64_64, line=16),
+            _dyndbg(pointer=8, size=40, reloc_type=R_X86_64_64),
+            _dyndbg(pointer=8, size=56, reloc_type=R_X86_64_64),
         ),
     ),
     EM_386: Machine(
         name="i386", folds=True, pc_bias={R_386_PLT32: 4},
         # psABI i386: 32, PC32, GOT32, PLT32, GOTOFF, GOTPC, 16, PC16, 8, PC8
         rel_widths={1: 4, 2: 4, 3: 4, 4: 4, 9: 4, 10: 4, 20: 2, 21: 2, 22: 1, 23: 1},
-        bug_tables=(BugTable(size=12, pointers=(0, 4), reloc_type=R_386_32, line=(8, 2)),),
+        records=(
+            _bug_table(size=12, pointers=(0, 4), reloc_type=R_386_32, line=8),
+            _dyndbg(pointer=4, size=24, reloc_type=R_386_32),
+            _dyndbg(pointer=4, size=32, reloc_type=R_386_32),
+        ),
     ),
 }
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from harness.compare import noise
-from harness.compare.elf import SHF_MERGE, SHF_STRINGS, STB_LOCAL, STT_FILE, STT_SECTION, Section
+from harness.compare.elf import SHF_EXECINSTR, SHF_MERGE, SHF_STRINGS, STB_LOCAL, STT_FILE, STT_SECTION, Section
+from harness.compare.pools import is_text
 from harness.compare.values import printable
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def target_name(names: Names, reloc: Target) -> str:
     key = reloc.key
     if key[0] == "@":
         return printable(str(key[1])) + _plus(addend)
+    if is_text(key):
+        return _quoted(str(key[2])) + _plus(addend if len(key) > 4 else 0)
     section = model.sections.get(str(key[0]))
     if section is None:
         return " ".join(printable(str(part)) for part in key) + _plus(addend)
@@ -96,13 +99,26 @@ def target_name(names: Names, reloc: Target) -> str:
     return printable(str(key[0])) + _plus(value)
 
 
+def code_at(names: Names, reloc: Target) -> str | None:
+    """The function that a relocation's target lies in; None where it is no code of this object, or has no name."""
+    section = names.model.sections.get(str(reloc.key[0]))
+    if len(reloc.key) != 1 or section is None or not section.flags & SHF_EXECINSTR:
+        return None
+    index = bisect_right(names.starts.get(section.number, ()), reloc.addend) - 1
+    unit = names.units[section.number][index] if index >= 0 else None
+    return unit.name if unit and reloc.addend < unit.end else None
+
+
 def _string(data: bytes, section: Section, value: int) -> str:
     """The string at `value` of a string section, so that a string that moved is not taken for another."""
     start = section.offset + value
     end = data.find(b"\0", start, section.offset + section.size) if 0 <= value < section.size else -1
     if end < 0:
         return f"string+{value:#x}"
-    text = data[start:end].decode("latin-1")
+    return _quoted(data[start:end].decode("latin-1"))
+
+
+def _quoted(text: str) -> str:
     if len(text) <= _SHOWN_TEXT:
         return f'"{printable(text)}"'
     # the checksum keeps two long strings apart that begin alike

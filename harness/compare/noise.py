@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from harness.compare.elf import SHF_ALLOC, SHT_NOTE, STB_LOCAL, STT_NOTYPE, STT_OBJECT, byte_order
+from harness.compare import build_facts
+from harness.compare.elf import SHF_ALLOC, SHT_NOTE, STB_LOCAL, STT_FUNC, STT_NOTYPE, STT_OBJECT, byte_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from harness.compare.elf import Section
-    from harness.compare.model import Model, SymbolFact, Target
-    from harness.compare.symtab import Symbol
+    from harness.compare.machine import Records
+    from harness.compare.model import SymbolFact
+    from harness.compare.side import Ranges, Side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ class NameRule:
 
 
 _DATUM = frozenset({STT_OBJECT, STT_NOTYPE})
+_CLONE = r"\.(?:constprop|isra|part|cold)\."
 
 NAME_RULES: tuple[NameRule, ...] = (
     NameRule(rule="addressable-line", pattern=re.compile(r"(__addressable_.+?)\d+"), types=_DATUM,
@@ -61,6 +65,8 @@ NAME_RULES: tuple[NameRule, ...] = (
     NameRule(rule="initcall-number", pattern=re.compile(r"(__initcall__kmod_.+?__)\d+_\d+(_.+)"), types=_DATUM,
              sections=re.compile(r"\.(con_)?initcall\w*\.init(\0#\d+)?")),
     NameRule(rule="static-local-number", pattern=re.compile(r"(.+\.)\d+"), types=frozenset({STT_OBJECT})),
+    NameRule(rule="clone-number", types=frozenset({STT_FUNC}),
+             pattern=re.compile(rf"(.+?{_CLONE})\d+(?:({_CLONE})\d+)?(?:({_CLONE})\d+)?(\.cold)?")),
     NameRule(rule="local-label-number", pattern=re.compile(r"(\.L[A-Z]+)\d+"), types=frozenset({STT_NOTYPE})),
 )
 
@@ -77,61 +83,48 @@ def normalise(fact: SymbolFact) -> tuple[str, str] | None:
     return None
 
 
-_DEBUG = re.compile(r"\.debug_\w+")
+_IGNORED: Mapping[str, re.Pattern[str]] = {
+    "debug-sections": re.compile(r"\.debug_\w+"),
+    "btf-sections": re.compile(r"\.BTF(\.ext|\.base)?"),
+}
 
 
-def is_debug(section: Section) -> bool:
-    """Rule debug-sections: named `.debug_*` and not loaded."""
-    return not section.flags & SHF_ALLOC and _DEBUG.fullmatch(section.name) is not None
+def ignored(section: Section) -> str | None:
+    """Rule debug-sections or btf-sections, whichever takes a section out: by its name, where it is not loaded."""
+    if section.flags & SHF_ALLOC:
+        return None
+    return next((rule for rule, pattern in _IGNORED.items() if pattern.fullmatch(section.name)), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
-    """One side of a pair of sections whose headers are equal, as a rule about bytes sees it.
-
-    Attributes:
-        path: the object's path relative to its build folder.
-        model: the object.
-        section: the section.
-        data, relocs: its contents, as `model.resolve` gives them.
-        payload: bytes of the compressed kernel in its build folder; None where that is not known.
-    """
-
-    path: str
-    model: Model
-    section: Section
-    data: bytes
-    relocs: list[Target]
-    payload: int | None = None
-
-
-Ranges = list[tuple[int, int]]
-"""[start, end) offsets in a section."""
-
-
-def bug_table_lines(base: Side, patched: Side) -> Ranges:
-    """Rule bug-table-line: the line fields of the records that differ in nothing else.
+def record_lines(rule: str, base: Side, patched: Side) -> Ranges:
+    """Rules bug-table-line and dyndbg-line: the line fields of the records that differ in nothing else.
 
     The record layout is proved by the relocations: they must be exactly the pointers of every record of one layout
-    of the machine, and equal on both sides, so that address, file name and number of records are equal.
+    of the machine, and equal on both sides, so that what the pointers name and the number of records are equal. Of a
+    line that is a bit-field, the other bits of its word must be equal.
     """
-    if base.section.name != "__bug_table" or base.relocs != patched.relocs:
+    if base.relocs != patched.relocs:
         return []
-    for layout in base.model.machine.bug_tables:
-        size = layout.size
-        starts = range(0, len(base.data), size)
-        pointers = [(start + p, layout.reloc_type) for start in starts for p in layout.pointers]
-        if len(base.data) % size or [(r.offset, r.type) for r in base.relocs] != pointers:
+    for layout in base.model.machine.records:
+        if layout.rule != rule or layout.section != base.section.name or not _fits(layout, base):
             continue
-        at, width = layout.line
-        end = at + width
-        lines = [(s + at, s + end) for s in starts if base.data[s + at:s + end] != patched.data[s + at:s + end]]
-        return [
-            (a, b) for a, b in lines
-            if base.data[a - at:a] == patched.data[a - at:a]
-            and base.data[b:a - at + size] == patched.data[b:a - at + size]
-        ]
+        found: Ranges = []
+        order = byte_order(base.model.elf)
+        for start in range(0, len(base.data), layout.size):
+            first, last = start + layout.line, start + layout.line + layout.width
+            words = [int.from_bytes(side.data[first:last], order) for side in (base, patched)]
+            rest = [side.data[start:first] + side.data[last:start + layout.size] for side in (base, patched)]
+            if words[0] != words[1] and not (words[0] ^ words[1]) & ~layout.mask and rest[0] == rest[1]:
+                found.append((first, last))
+        return found
     return []
+
+
+def _fits(layout: Records, side: Side) -> bool:
+    """Whether the relocations of a section are the pointers of whole records of this layout."""
+    pointers = [(start + at, layout.reloc_type) for start in range(0, len(side.data), layout.size)
+                for at in layout.pointers]
+    return len(side.data) % layout.size == 0 and [(r.offset, r.type) for r in side.relocs] == pointers
 
 
 def build_id(base: Side, patched: Side) -> Ranges:
@@ -146,107 +139,12 @@ def build_id(base: Side, patched: Side) -> Ranges:
     return [(start, len(base.data))] if well_formed and not patched.relocs else []
 
 
-_UTS_FIELD = 65
-_UTS_RELEASE, _UTS_VERSION = 2 * _UTS_FIELD, 3 * _UTS_FIELD
-_VERSION_OBJECTS = frozenset({"init/version.o", "init/version-timestamp.o"})
-
-
-def version_strings(base: Side, patched: Side) -> Ranges:
-    """Rule version-string: release and version in `init_uts_ns` and `linux_banner` of init/version*.o.
-
-    Proved by content: `init_uts_ns` must begin with a `struct new_utsname` whose sysname is "Linux", its fields
-    zero-padded printable text; `linux_banner` must be built from just these two strings, with all between them
-    (user, host, compiler) equal on both sides.
-    """
-    if base.path not in _VERSION_OBJECTS or base.relocs != patched.relocs:
-        return []
-    uts = [_uts_strings(side.model) for side in (base, patched)]
-    if uts[0] is None or uts[1] is None:
-        return []
-    found: Ranges = []
-    for name, ranges in (("init_uts_ns", _uts_ranges), ("linux_banner", _banner_ranges)):
-        spans = [_span(side, name) for side in (base, patched)]
-        if spans[0] is None or spans[0] != spans[1]:
-            continue
-        start, end = spans[0]
-        found += [(start + a, start + b) for a, b in
-                  ranges((base.data[start:end], patched.data[start:end]), (uts[0], uts[1]))]
-    return found
-
-
-PAYLOAD_OBJECT = "arch/x86/boot/header.o"
-_PAYLOAD_LENGTH, _HEADER_START = 0x24C, 0x1F1
-"""Offsets in the boot sector of the field and of `hdr` (Documentation/x86/boot.rst)."""
-
-
-def payload_length(base: Side, patched: Side) -> Ranges:
-    """Rule payload-length: the size of the compressed kernel in the boot header of arch/x86/boot/header.o.
-
-    Proved by content: on each side the field must hold the very size of the compressed kernel beside it. That kernel
-    is made of objects that are compared themselves, so what made its size differ is judged there.
-    """
-    if base.path != PAYLOAD_OBJECT or base.section.name != ".header" or base.relocs != patched.relocs:
-        return []
-    found: set[tuple[int, int]] = set()
-    for side in (base, patched):
-        at = [symbol.value for symbol in side.model.symbols
-              if symbol.name == "hdr" and symbol.section == side.section.number]
-        if len(at) != 1 or side.payload is None:
-            return []
-        start = at[0] + _PAYLOAD_LENGTH - _HEADER_START
-        if int.from_bytes(side.data[start:start + 4], byte_order(side.model.elf)) != side.payload:
-            return []
-        found.add((start, start + 4))
-    return list(found) if len(found) == 1 else []
-
-
-def _span(side: Side, name: str) -> tuple[int, int] | None:
-    """[start, end) of the datum `name` in this side's section, or None when it is not there."""
-    for symbol in side.model.symbols:
-        if symbol.name == name and symbol.type == STT_OBJECT and symbol.section == side.section.number:
-            return symbol.value, symbol.value + symbol.size
-    return None
-
-
-def _uts_strings(model: Model) -> tuple[bytes, bytes] | None:
-    """(release, version) of the `init_uts_ns` an object holds; None when its bytes are not a `struct new_utsname`."""
-    for symbol in model.symbols:
-        if symbol.name == "init_uts_ns" and symbol.type == STT_OBJECT and symbol.section:
-            return _parse_uts(model, symbol)
-    return None
-
-
-def _parse_uts(model: Model, symbol: Symbol) -> tuple[bytes, bytes] | None:
-    section = model.elf.sections[symbol.section]
-    start = section.offset + symbol.value
-    fields = [model.elf.data[start + i * _UTS_FIELD:start + (i + 1) * _UTS_FIELD] for i in range(6)]
-    texts = [field.rstrip(b"\0") for field in fields]
-    inside = symbol.value + 6 * _UTS_FIELD <= min(section.size, symbol.value + symbol.size)
-    if not inside or texts[0] != b"Linux" or not all(re.fullmatch(rb"[ -~]{0,64}", text) for text in texts):
-        return None
-    return texts[2], texts[3]
-
-
-def _uts_ranges(_data: tuple[bytes, bytes], _uts: tuple[tuple[bytes, bytes], ...]) -> Ranges:
-    return [(_UTS_RELEASE, _UTS_RELEASE + _UTS_FIELD), (_UTS_VERSION, _UTS_VERSION + _UTS_FIELD)]
-
-
-def _banner_ranges(data: tuple[bytes, bytes], uts: tuple[tuple[bytes, bytes], ...]) -> Ranges:
-    heads = [b"Linux version " + release + b" (" for release, _version in uts]
-    tails = [b") " + version + b"\n\0" for _release, version in uts]
-    if any(not d.startswith(h) or not d.endswith(t) for d, h, t in zip(data, heads, tails, strict=True)):
-        return []
-    middles = [d[len(h):-len(t)] for d, h, t in zip(data, heads, tails, strict=True)]
-    if middles[0] != middles[1] or len(heads[0]) != len(heads[1]):
-        return []
-    return [(0, len(heads[0])), (len(data[0]) - len(tails[0]), len(data[0]))]
-
-
 BYTE_RULES: Mapping[str, Callable[[Side, Side], Ranges]] = {
-    "bug-table-line": bug_table_lines,
+    "bug-table-line": partial(record_lines, "bug-table-line"),
+    "dyndbg-line": partial(record_lines, "dyndbg-line"),
     "build-id-note": build_id,
-    "version-string": version_strings,
-    "payload-length": payload_length,
+    "version-string": build_facts.version_strings,
+    "payload-length": build_facts.payload_length,
 }
 """Rule name to what it explains of two sections with equal headers. All of them are symmetric."""
 
@@ -299,8 +197,12 @@ RULES: tuple[Rule, ...] = (
              "name, the level also in the section's name, the function in the relocation."),
     Rule(name="static-local-number",
          condition="A local datum (STT_OBJECT) is called <name>.<number>; both sides are equal but for the number.",
-         why=f"gcc numbers the static variables of functions. {_LOCAL_NAME} Functions (.part.N, .constprop.N, "
-             ".isra.N) are not covered: ftrace and kprobes find those by name."),
+         why=f"gcc numbers the static variables of functions. {_LOCAL_NAME}"),
+    Rule(name="clone-number",
+         condition="A local function is called <name> followed by one to three of .constprop.<number>, .isra.<number>, "
+                   ".part.<number> and .cold.<number>; both sides are equal but for the numbers.",
+         why=f"gcc counts the clones it considered of a function, those it dropped included. {_LOCAL_NAME} Who finds "
+             "such a clone by name, as live patching does, has to look it up for every build."),
     Rule(name="local-label-number",
          condition="A local symbol without a type is called .L<LETTERS><number>; both sides are equal but for the "
                    "number.",
@@ -310,10 +212,26 @@ RULES: tuple[Rule, ...] = (
                    " one layout of the machine; of a record only the u16 line differs, its flags and all else are "
                    "equal.",
          why="lib/bug.c only prints the line. The record's address, file and flags are compared."),
+    Rule(name="dyndbg-line",
+         condition="In __dyndbg, the relocations of both sides are equal and are exactly the pointers of records of "
+                   "one layout of the machine (struct _ddebug); of a record only the 18 bits of lineno differ.",
+         why="lib/dynamic_debug.c prints the line and matches it against what a user asks for; nothing else reads it. "
+             "The record's module, function, file, format, class, flags and key are compared."),
+    Rule(name="string-pool-order",
+         condition="A loaded section of mergeable strings (SHF_MERGE, SHF_STRINGS, one byte each) holds nothing but "
+                   "strings and .L labels, on both sides the same set of them; every reference goes to equal text, "
+                   "at the same offset from the section's alignment.",
+         why="The linker takes such a section apart, merges equal strings and puts them where it likes, so order and "
+             "repetition do not survive the link. References are compared by the text they point at."),
     Rule(name="debug-sections",
          condition="A section is called .debug_* and is not allocated: it, its relocations, groups that hold nothing "
                    "else and local symbols in it may differ or be missing on one side.",
          why="Neither the kernel image nor a loaded module contains it."),
+    Rule(name="btf-sections",
+         condition="A section is called .BTF, .BTF.ext or .BTF.base and is not allocated: it and its relocations may "
+                   "differ or be missing on one side.",
+         why="BTF describes types, for tracers and BPF programs; pahole makes it from the debug information. No code "
+             "of the kernel is made from it."),
     Rule(name="build-id-note",
          condition="In .note.gnu.build-id (SHT_NOTE), holding one GNU note of type 3 and no relocation, only the "
                    "descriptor's bytes differ.",

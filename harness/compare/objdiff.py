@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from harness.compare import elf, noise, pair, walk
+from harness.compare import build_facts, elf, noise, pair, walk
 from harness.compare.archive import members
 from harness.compare.values import Change, Comparison, ObjectDelta, RuleUse, printable
 from harness.errors import UsageError
@@ -99,7 +99,7 @@ def _object(path: str, base: Path, patched: Path, *, strict: bool) -> tuple[Obje
     a, b = elf.read_bytes(base), elf.read_bytes(patched)
     if a == b:
         return ObjectDelta(path=path, status="identical"), {}
-    payloads = (_payload(base), _payload(patched)) if path == noise.PAYLOAD_OBJECT else (None, None)
+    payloads = (_payload(base), _payload(patched)) if path == build_facts.PAYLOAD_OBJECT else (None, None)
     result = pair.diff(path, elf.parse(a, str(base)), elf.parse(b, str(patched)), strict=strict, payloads=payloads)
     return ObjectDelta(path=path, status="changed" if result.changes else "explained",
                        rules=tuple(sorted(result.sites)), changes=result.changes,
@@ -185,7 +185,8 @@ _PHRASES: Mapping[str, str] = {
 
 def describe(change: Change) -> str:
     """One change in one line, without the object's path; `none` stands for what a side does not have."""
-    place = f"{change.symbol} ({change.section})" if change.symbol else change.section
+    name = change.symbol or change.about
+    place = f"{name} ({change.section})" if name else change.section
     offset = "?" if change.offset is None else f"{change.offset:#x}"
     sides = f"{change.base or 'none'} -> {change.patched or 'none'}"
     text = _PHRASES.get(change.kind, "{sides}").format(offset=offset, sides=sides)

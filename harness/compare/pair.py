@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.compare import attribute, noise
+from harness.compare import attribute, noise, pools
 from harness.compare.elf import SHT_GROUP, SHT_NOBITS, STB_LOCAL, Section, content
 from harness.compare.model import (
     Model,
@@ -27,6 +27,8 @@ from harness.compare.model import (
     symbol_facts,
 )
 from harness.compare.naming import names, sibling_names
+from harness.compare.pools import Pools
+from harness.compare.side import Side
 from harness.compare.values import Change, printable
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class _Pair:
     sites: Counter[str]
     changes: list[Change]
     contents: list[tuple[str, Section, Section, _Resolved, _Resolved]]
+    pools: tuple[Pools, Pools]
     payloads: tuple[int | None, int | None]
     moves: noise.Moves
 
@@ -80,8 +83,10 @@ def diff(path: str, base: Elf, patched: Elf, *, strict: bool,
     a = model(base)
     b = sibling(a, patched)
     same = a.targets == b.targets and a.bases == b.bases and a.forms == b.forms
+    keys = frozenset() if strict else pools.differing(a, b)
     pair = _Pair(path=path, strict=strict, base=a, patched=b, same_targets=same, sites=Counter(), changes=[],
-                 contents=[], payloads=payloads, moves=moves)
+                 contents=[], pools=(Pools(model=a, keys=keys), Pools(model=b, keys=keys)), payloads=payloads,
+                 moves=moves)
     _headers(pair)
     _sections(pair)
     _attribute(pair)
@@ -108,10 +113,10 @@ def _headers(pair: _Pair) -> None:
 
 
 def _ignored(pair: _Pair, m: Model) -> set[str]:
-    """Keys of the sections that rule debug-sections takes out, with the groups that hold nothing else."""
+    """Keys of the sections that a rule takes out as a whole, with the groups that hold nothing else."""
     if pair.strict:
         return set()
-    debug = {key for key, section in m.sections.items() if noise.is_debug(section)}
+    debug = {key for key, section in m.sections.items() if noise.ignored(section)}
     if debug:
         inside = debug | {m.keys[t.number] for i, tables in m.relocs.items() if m.keys[i] in debug for t in tables}
         for key, section in m.sections.items():
@@ -135,9 +140,13 @@ def _sections(pair: _Pair) -> None:
                                        base=said if key in a else None, patched=said if key in b else None))
     if a.keys() == b.keys() and list(a) != list(b):
         pair.changes.append(Change(kind="section", section="", base="order of sections", patched="differs"))
-    differing = [key for key in sorted(ignored[0] | ignored[1]) if not _same_debug(pair, key)]
-    if differing:
-        pair.sites["debug-sections"] += len(differing)
+    for key in sorted(pair.pools[0].keys):
+        _pool(pair, key)
+    for key in ignored[0] | ignored[1]:
+        if not _same_debug(pair, key):
+            section = pair.base.sections.get(key) or pair.patched.sections[key]
+            # a group that is taken out holds debug sections only
+            pair.sites[noise.ignored(section) or "debug-sections"] += 1
 
 
 def _same_debug(pair: _Pair, key: str) -> bool:
@@ -154,11 +163,11 @@ def _section(pair: _Pair, key: str, a: Section, b: Section) -> None:
     # a group's members stand in its contents, so a shared section table does not make two groups equal
     shared = pair.base.sections is pair.patched.sections and a.type != SHT_GROUP
     same_headers = shared or _section_headers(pair, key, a, b)
-    if SHT_GROUP in (a.type, b.type):
+    if SHT_GROUP in (a.type, b.type) or key in pair.pools[0].keys:
         return
     same_bytes = content(pair.base.elf, a) == content(pair.patched.elf, b)
     if same_bytes and raw_relocations(pair.base, a) == raw_relocations(pair.patched, b) and (
-            pair.same_targets or not pair.base.relocs.get(a.number)):
+            (pair.same_targets and not pair.pools[0].keys) or not pair.base.relocs.get(a.number)):
         return
     _contents(pair, key, a, b, same_headers=same_headers)
 
@@ -188,13 +197,19 @@ def _contents(pair: _Pair, key: str, a: Section, b: Section, *, same_headers: bo
         data_b, relocs_b, forms_b = content(pair.patched.elf, b), relocs_a, forms_a
     else:
         data_b, relocs_b, forms_b = resolve(pair.patched, b)
-    rewritten = sum(x != y for x, y in zip(forms_a, forms_b, strict=False)) if relocs_a == relocs_b else 0
+    placed = relocs_a, relocs_b
+    relocs_a, relocs_b = pair.pools[0].resolve(a, relocs_a), pair.pools[1].resolve(b, relocs_b)
+    rewritten = 0
+    if relocs_a == relocs_b:
+        rewritten = sum(x != y for x, y in zip(forms_a, forms_b, strict=False))
+        moved = sum(x != y for x, y in zip(*placed, strict=False))
+        pair.sites.update({"string-pool-order": moved} if moved else {})
     explained: list[tuple[int, int]] = []
     if same_headers and not pair.strict:
-        base = noise.Side(path=pair.path, model=pair.base, section=a, data=data_a, relocs=relocs_a,
-                          payload=pair.payloads[0])
-        patched = noise.Side(path=pair.path, model=pair.patched, section=b, data=data_b, relocs=relocs_b,
-                             payload=pair.payloads[1])
+        base = Side(path=pair.path, model=pair.base, section=a, data=data_a, relocs=relocs_a,
+                    payload=pair.payloads[0])
+        patched = Side(path=pair.path, model=pair.patched, section=b, data=data_b, relocs=relocs_b,
+                       payload=pair.payloads[1])
         for name, rule in noise.BYTE_RULES.items() if data_a != data_b else ():
             ranges = [(x, y) for x, y in rule(base, patched) if data_a[x:y] != data_b[x:y]]
             pair.sites.update({name: len(ranges)} if ranges else {})
@@ -212,6 +227,18 @@ def _contents(pair: _Pair, key: str, a: Section, b: Section, *, same_headers: bo
     left = _blank(data_a, explained), _blank(data_b, explained)
     if left[0] != left[1] or relocs_a != relocs_b:
         pair.contents.append((key, a, b, (left[0], relocs_a), (left[1], relocs_b)))
+
+
+def _pool(pair: _Pair, key: str) -> None:
+    """A pool of strings that differs: what is referenced in it was compared where the references stand."""
+    left = pools.unexplained(*pair.pools, key)
+    if not left and pair.pools[0].strings(key) == pair.pools[1].strings(key):
+        pair.sites["string-pool-order"] += 1
+    for text in left[:1]:
+        owner = text in pair.pools[0].strings(key)
+        said = f'"{printable(text)}"'
+        pair.changes.append(Change(kind="bytes", section=printable(key), base=said if owner else None,
+                                   patched=None if owner else said))
 
 
 def _attribute(pair: _Pair) -> None:
@@ -239,7 +266,8 @@ def _symbols(pair: _Pair) -> None:
     """The symbols of both sides as multisets; what is left over is matched by the rules for names."""
     if pair.base.symbols is pair.patched.symbols:
         return
-    ignored = _ignored(pair, pair.base), _ignored(pair, pair.patched)
+    labels = pair.pools[0].keys
+    ignored = _ignored(pair, pair.base) | labels, _ignored(pair, pair.patched) | labels
     a = Counter(f for f in symbol_facts(pair.base) if f.bind != STB_LOCAL or f.where not in ignored[0])
     b = Counter(f for f in symbol_facts(pair.patched) if f.bind != STB_LOCAL or f.where not in ignored[1])
     if a == b:

@@ -33,6 +33,8 @@ class Change:
         symbol: the function or datum that holds the differing bytes, None where no symbol covers them.
         offset: bytes from the symbol's start, or the section's where there is no symbol; None where it has no place.
         base, patched: the two sides in a few words; None where a side has no such thing.
+        about: where `symbol` is None and the place is a record of a table (`__bug_table`, `.altinstructions`,
+            `__ex_table`), the function the record is for.
     """
 
     kind: Kind
@@ -41,6 +43,7 @@ class Change:
     offset: int | None = None
     base: str | None = None
     patched: str | None = None
+    about: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +149,7 @@ class Comparison:
 
 
 def _delta_json(delta: ObjectDelta) -> dict[str, object]:
-    names = ("kind", "section", "symbol", "offset", "base", "patched")
+    names = ("kind", "section", "symbol", "offset", "base", "patched", "about")
     return {"path": printable(delta.path), "status": delta.status, "rules": list(delta.rules),
             "proof": delta.proof, "proof_note": printable(delta.proof_note),
             "changes": [{name: getattr(change, name) for name in names} for change in delta.changes]}

@@ -40,7 +40,7 @@ CASES = {
     "section": ("int f(void) { return 1; }", "__attribute__((section(\".init.text\"))) int f(void) { return 1; }",
                 "section", ".init.text", None),
     "string": ("const char *f(void) { return \"one\"; }", "const char *f(void) { return \"two\"; }",
-               "bytes", ".rodata.str1.1", None),
+               "relocation", ".text", "f"),
     "new global": ("int v = 1;", "int v = 1; int w = 2;", "symbol", ".data", "w"),
     "volatile dropped": ("volatile int v; int f(void) { return v - v; }", "int v; int f(void) { return v - v; }",
                          "size", ".text", "f"),

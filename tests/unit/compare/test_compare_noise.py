@@ -142,9 +142,32 @@ def test_numbers_of_static_locals_and_labels_are_explained(differ: Differ) -> No
     assert differ(label.format(1), label.format(2), asm=True).rules == ("local-label-number",)
 
 
-def test_a_renumbered_function_is_a_change(differ: Differ) -> None:
-    source = ".type f.part.{0},@function\nf.part.{0}: ret\n"
-    assert differ(source.format(0), source.format(1), asm=True).status == "changed"
+FUNCTION = ".type {0},@function\n{0}: ret\n.size {0},1\n.globl g\ng: call {0}\n"
+
+
+@pytest.mark.parametrize(("base", "patched"), [
+    ("f.part.0", "f.part.1"), ("f.constprop.0", "f.constprop.12"), ("f.cold.3", "f.cold.4"),
+    ("f.part.0.isra.0", "f.part.1.isra.2"), ("f.isra.0.cold", "f.isra.1.cold"),
+])
+def test_the_number_of_a_clone_is_explained_and_nothing_else_of_its_name(
+        differ: Differ, base: str, patched: str) -> None:
+    def status(name: str, **changed: str) -> str:
+        source = FUNCTION.format(name)
+        for old, new in changed.items():
+            source = source.replace(old, new)
+        return differ(FUNCTION.format(base), source, asm=True).status
+
+    assert differ(FUNCTION.format(base), FUNCTION.format(patched), asm=True).rules == ("clone-number",)
+    assert status(patched, ret="nop") == "changed"
+    assert status(f"x{patched}") == "changed"
+    assert status(patched.replace(".part", ".isra").replace(".constprop", ".part").replace(".cold.", ".isra.")) == \
+        ("explained" if base.startswith("f.isra") else "changed")
+    assert status(patched, globl=f"globl {patched}\n.globl") == "changed"
+
+
+def test_a_name_with_a_number_that_is_no_clones_is_compared(differ: Differ) -> None:
+    for base, patched in (("f.0", "f.1"), ("f.local.0", "f.local.1"), ("f.part0", "f.part1")):
+        assert differ(FUNCTION.format(base), FUNCTION.format(patched), asm=True).status == "changed"
 
 
 @pytest.mark.parametrize("flags", [("-g",), ("-g3",), ("-g", "-m32", "-fno-pie")])
@@ -160,6 +183,72 @@ def test_debug_information_is_explained(cc: Compile, flags: tuple[str, ...]) -> 
 def test_an_allocated_section_with_a_debug_name_is_compared(differ: Differ) -> None:
     source = '.section .debug_x,"a"\n.long {}\n'
     assert differ(source.format(1), source.format(2), asm=True).status == "changed"
+
+
+BTF = '.section {0},"{1}"\n.long {2}\n'
+
+
+@pytest.mark.parametrize(("name", "flags", "status"), [
+    (".BTF", "", "explained"), (".BTF.ext", "", "explained"), (".BTF", "a", "changed"), (".BTF_ids", "", "changed"),
+])
+def test_type_information_is_explained_where_it_is_not_loaded(
+        differ: Differ, name: str, flags: str, status: str) -> None:
+    delta = differ(BTF.format(name, flags, 1), BTF.format(name, flags, 2), asm=True)
+    assert (delta.status, delta.rules) == (status, ("btf-sections",) if status == "explained" else ())
+
+
+DDEBUG = """
+    .section __dyndbg,"aw"
+    .balign 8
+    .type __UNIQUE_ID_ddebug{id}.1,@object
+__UNIQUE_ID_ddebug{id}.1:
+    {word} .Lmod, .Lfn, .Lfile, {format}
+    .long {line} + ({class_id} << 18) + ({flags} << 24)
+    {key}
+    .balign 8
+    .size __UNIQUE_ID_ddebug{id}.1, . - __UNIQUE_ID_ddebug{id}.1
+"""
+DDEBUG_TEXT = """
+    .section .rodata.str1.1,"aMS",@progbits,1
+.Lmod: .asciz "tcp"
+.Lfn: .asciz "tcp_f"
+.Lfile: .asciz "net/ipv4/tcp.c"
+.Lfmt: .asciz "got %d"
+.Lother: .asciz "had %d"
+"""
+
+
+def ddebug(word: str, tail: str, /, *lines: int, **changed: object) -> str:
+    """A table with one record for each line; what is changed is changed in the last."""
+    plain = {"format": ".Lfmt", "class_id": 63, "flags": 0, "word": word, "key": tail}
+    rows = [{**plain, **(changed if line == lines[-1] else {}), "line": line, "id": number}
+            for number, line in enumerate(lines)]
+    return "".join(DDEBUG.format(**row) for row in rows) + DDEBUG_TEXT
+
+
+@pytest.mark.parametrize(("word", "key", "options"), [
+    (".quad", "", ()), (".quad", ".balign 8\n.quad 0, 1", ()),
+    (".long", "", ("-m32",)), (".long", ".long 0, 1", ("-m32",)),
+])
+def test_a_line_of_dynamic_debug_is_explained_and_nothing_else_of_it(
+        differ: Differ, word: str, key: str, options: tuple[str, ...]) -> None:
+    base = ddebug(word, key, 9, 77)
+    for lines in ((9, 80), (12, 80), (9, 0x3FFFF)):
+        delta = differ(base, ddebug(word, key, *lines), *options, asm=True)
+        assert (delta.status, delta.rules) == ("explained", ("dyndbg-line",))
+    for changed in ({"flags": 1}, {"class_id": 62}, {"format": ".Lother"},
+                    *([{"key": key.replace("0,", "1,")}] if key else [])):
+        for line in (77, 80):
+            assert differ(base, ddebug(word, key, 9, line, **changed), *options, asm=True).status == "changed"
+    assert differ(base, ddebug(word, key, 9, 77, 80), *options, asm=True).status == "changed"
+    assert differ(base, ddebug(word, key, 9, 80), *options, asm=True, strict=True).status == "changed"
+
+
+def test_a_table_of_dynamic_debug_of_unknown_layout_is_not_explained(differ: Differ) -> None:
+    for more in (".long 0, 0", ".quad 0, 0, 0", ".quad .Lfn, 0"):
+        assert differ(ddebug(".quad", more, 9), ddebug(".quad", more, 10), asm=True).status == "changed"
+    assert differ(ddebug(".quad", "", 9).replace("__dyndbg", "__other"),
+                  ddebug(".quad", "", 10).replace("__dyndbg", "__other"), asm=True).status == "changed"
 
 
 NOTE = '.section .note.gnu.build-id,"a",@note\n.long 4, {size}, {kind}\n.asciz "GNU"\n.long {desc}, 7\n'

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Pools of string literals, compared by what is referenced in them instead of by where it stands.
+
+Pure. A section of mergeable strings is no sequence of bytes for the linker but a set of strings, which it merges with
+those of all other objects (SHF_MERGE and SHF_STRINGS, gABI chapter 4). So where two pools differ, each reference into
+them is resolved to the text it points at: a string that changed is then found where it is used, and one that only
+stands elsewhere is no difference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.compare.elf import (
+    SHF_ALLOC,
+    SHF_MERGE,
+    SHF_STRINGS,
+    SHT_NOBITS,
+    STB_LOCAL,
+    STT_NOTYPE,
+    STT_SECTION,
+    content,
+)
+from harness.compare.model import has_rel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.compare.elf import Section
+    from harness.compare.model import Key, Model, Target
+
+MARK = '"'
+"""First part of the key of a resolved reference: (MARK, section key, text, offset from the alignment, ...)."""
+
+
+def is_text(key: Key) -> bool:
+    """Whether a relocation's key was made here. A section key alone has one part or three."""
+    return len(key) > 3 and key[0] == MARK
+
+
+def differing(base: Model, patched: Model) -> frozenset[str]:
+    """Keys of the pools that both objects have and that are not equal to the byte."""
+    if not (base.machine.folds and patched.machine.folds):
+        return frozenset()
+    shared = ((key, a, patched.sections[key]) for key, a in base.sections.items() if key in patched.sections)
+    return frozenset(
+        key for key, a, b in shared
+        if _may_be(base, a) and _may_be(patched, b) and content(base.elf, a) != content(patched.elf, b)
+        and _only_strings(base, a) and _only_strings(patched, b))
+
+
+def _may_be(model: Model, section: Section) -> bool:
+    wanted = SHF_ALLOC | SHF_MERGE | SHF_STRINGS
+    return (section.flags & wanted == wanted and section.entsize == 1 and section.type != SHT_NOBITS
+            and section.number not in model.relocs)
+
+
+def _only_strings(model: Model, section: Section) -> bool:
+    """No symbol but the assembler's labels stands in it, and its last string has an end."""
+    return content(model.elf, section).endswith(b"\0") and all(
+        symbol.bind == STB_LOCAL and not symbol.size and (
+            symbol.type == STT_SECTION or (symbol.type == STT_NOTYPE and symbol.name.startswith(".L")))
+        for symbol in model.symbols if symbol.section == section.number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pools:
+    """The differing pools of one side, and what was found to be referenced in them so far.
+
+    Attributes:
+        model: the object.
+        keys: the pools' section keys.
+        used: (section key, text) of every reference that was resolved.
+    """
+
+    model: Model
+    keys: frozenset[str]
+    used: set[tuple[str, str]] = field(default_factory=set)
+
+    def resolve(self, section: Section, relocs: list[Target]) -> list[Target]:
+        """The relocations of a section, those into a pool by text. What points at no string stays as it is."""
+        if not self.keys:
+            return relocs
+        rel = has_rel(self.model, section)
+        known = self.model.machine.rel_widths
+        return [self._by_text(reloc) if self._is_in(reloc.key) and (not rel or reloc.type in known) else reloc
+                for reloc in relocs]
+
+    def _is_in(self, key: Key) -> bool:
+        """Whether a key is a pool's own or a label's in it; names of symbols may look like those of sections."""
+        return key[0] in self.keys and (len(key) == 1 or (len(key) == 3 and isinstance(key[2], int)))
+
+    def _by_text(self, reloc: Target) -> Target:
+        name = str(reloc.key[0])
+        pool = self.model.sections[name]
+        # a label is looked up before the addend is added, a section symbol afterwards (ld's _bfd_merged_section_offset)
+        labelled = len(reloc.key) == 3
+        at, addend = (int(reloc.key[1]), reloc.addend) if labelled else (reloc.addend, 0)
+        if not 0 <= at < pool.size:
+            return reloc
+        start = pool.offset + at
+        text = self.model.elf.data[start:self.model.elf.data.index(b"\0", start)].decode("latin-1")
+        self.used.add((name, text))
+        key = (MARK, name, text, at % max(pool.align, 1), *reloc.key[2:])
+        return reloc._replace(key=key, addend=addend)
+
+    def strings(self, key: str) -> set[str]:
+        """The strings of a pool; empty ones, which also pad it, do not count."""
+        return set(content(self.model.elf, self.model.sections[key]).decode("latin-1").split("\0")) - {""}
+
+
+def unexplained(base: Pools, patched: Pools, key: str) -> Sequence[str]:
+    """Strings that one side alone has and that no resolved reference names, sorted: nothing else would tell of them.
+
+    Call it when all references have been resolved. One that is referenced differs there: where one side has the
+    text, the other has not.
+    """
+    sides = base.strings(key), patched.strings(key)
+    return sorted(text for own, other, pools in ((sides[0], sides[1], base), (sides[1], sides[0], patched))
+                  for text in own - other if (key, text) not in pools.used)
