@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.compare.elf import SHF_EXECINSTR
 from harness.compare.naming import Names, Unit, code_at, stem, target_name
-from harness.compare.pools import is_text
+from harness.compare.pools import text_of
 from harness.compare.values import Change, printable
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _identity(side: Content, reloc: Target | None) -> tuple[object, ...] | None:
     """Equal for two relocations when a person would call their targets the same."""
     if reloc is None:
         return None
-    if reloc.key[0] == "@" or is_text(reloc.key):
+    if reloc.key[0] == "@" or text_of(reloc.key) is not None:
         return reloc[1:]
     return reloc.type, target_name(side.names, reloc)
 
@@ -139,7 +139,10 @@ def _record_of(sides: tuple[Content, Content], at: int) -> str | None:
             return None
         last = bisect_right(side.relocs, at, key=_OFFSET)
         first = bisect_right(side.relocs, at - _RECORD, hi=last, key=_OFFSET)
-        found.add(next(filter(None, (code_at(side.names, r) for r in reversed(side.relocs[first:last]))), None))
+        own = list(reversed(side.relocs[first:last]))
+        if own and own[0].offset == at and code_at(side.names, own[0]) == "":
+            return None
+        found.add(next(filter(None, (code_at(side.names, r) for r in own)), None))
     name = found.pop()
     return printable(name) if name and not found else None
 
@@ -194,8 +197,7 @@ def _whole(section: str, base: Content, patched: Content) -> Change:
     first = next((i for i, (x, y) in enumerate(zip(base.relocs, patched.relocs, strict=False)) if x != y),
                  min(len(base.relocs), len(patched.relocs)))
     sides = [side.relocs[first] if first < len(side.relocs) else None for side in (base, patched)]
-    said = [None if r is None else f"{printable(str(r.key[2 if is_text(r.key) else -1]))}{r.addend:+#x}"
-            for r in sides]
+    said = [None if r is None else f"{printable(text_of(r.key) or str(r.key[-1]))}{r.addend:+#x}" for r in sides]
     offset = next((r.offset for r in sides if r is not None), None)
     return Change(kind="moved", section=section, offset=offset, base=said[0], patched=said[1])
 

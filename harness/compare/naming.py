@@ -13,8 +13,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from harness.compare import noise
-from harness.compare.elf import SHF_EXECINSTR, SHF_MERGE, SHF_STRINGS, STB_LOCAL, STT_FILE, STT_SECTION, Section
-from harness.compare.pools import is_text
+from harness.compare.elf import (
+    MAX_NAME,
+    SHF_EXECINSTR,
+    SHF_MERGE,
+    SHF_STRINGS,
+    STB_LOCAL,
+    STT_FILE,
+    STT_SECTION,
+    Section,
+)
+from harness.compare.pools import text_of
 from harness.compare.values import printable
 
 if TYPE_CHECKING:
@@ -83,8 +92,10 @@ def target_name(names: Names, reloc: Target) -> str:
     key = reloc.key
     if key[0] == "@":
         return printable(str(key[1])) + _plus(addend)
-    if is_text(key):
-        return _quoted(str(key[2])) + _plus(addend if len(key) > 4 else 0)
+    text = text_of(key)
+    if text is not None:
+        # only one that was written against a label has an addend of its own; its key has a sixth part
+        return _quoted(text) + _plus(addend if len(key) > 5 else 0)
     section = model.sections.get(str(key[0]))
     if section is None:
         return " ".join(printable(str(part)) for part in key) + _plus(addend)
@@ -100,19 +111,23 @@ def target_name(names: Names, reloc: Target) -> str:
 
 
 def code_at(names: Names, reloc: Target) -> str | None:
-    """The function that a relocation's target lies in; None where it is no code of this object, or has no name."""
+    """The function that a relocation's target lies in: empty for code outside of the functions of its section.
+
+    None where it is no code of this object, or of a section without functions (`.altinstr_replacement`).
+    """
     section = names.model.sections.get(str(reloc.key[0]))
-    if len(reloc.key) != 1 or section is None or not section.flags & SHF_EXECINSTR:
+    if len(reloc.key) != 1 or section is None or not section.flags & SHF_EXECINSTR or section.number not in names.units:
         return None
-    index = bisect_right(names.starts.get(section.number, ()), reloc.addend) - 1
+    index = bisect_right(names.starts[section.number], reloc.addend) - 1
     unit = names.units[section.number][index] if index >= 0 else None
-    return unit.name if unit and reloc.addend < unit.end else None
+    return unit.name if unit and reloc.addend < unit.end else ""
 
 
 def _string(data: bytes, section: Section, value: int) -> str:
     """The string at `value` of a string section, so that a string that moved is not taken for another."""
     start = section.offset + value
-    end = data.find(b"\0", start, section.offset + section.size) if 0 <= value < section.size else -1
+    last = min(section.offset + section.size, start + MAX_NAME + 1)
+    end = data.find(b"\0", start, last) if 0 <= value < section.size else -1
     if end < 0:
         return f"string+{value:#x}"
     return _quoted(data[start:end].decode("latin-1"))

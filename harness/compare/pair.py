@@ -84,9 +84,10 @@ def diff(path: str, base: Elf, patched: Elf, *, strict: bool,
     b = sibling(a, patched)
     same = a.targets == b.targets and a.bases == b.bases and a.forms == b.forms
     keys = frozenset() if strict else pools.differing(a, b)
+    texts: pools.Texts = {}
     pair = _Pair(path=path, strict=strict, base=a, patched=b, same_targets=same, sites=Counter(), changes=[],
-                 contents=[], pools=(Pools(model=a, keys=keys), Pools(model=b, keys=keys)), payloads=payloads,
-                 moves=moves)
+                 contents=[], pools=(Pools(model=a, keys=keys, texts=texts), Pools(model=b, keys=keys, texts=texts)),
+                 payloads=payloads, moves=moves)
     _headers(pair)
     _sections(pair)
     _attribute(pair)
@@ -232,13 +233,14 @@ def _contents(pair: _Pair, key: str, a: Section, b: Section, *, same_headers: bo
 def _pool(pair: _Pair, key: str) -> None:
     """A pool of strings that differs: what is referenced in it was compared where the references stand."""
     left = pools.unexplained(*pair.pools, key)
-    if not left and pair.pools[0].strings(key) == pair.pools[1].strings(key):
+    own, other = (side.strings(key) for side in pair.pools)
+    if own == other:
         pair.sites["string-pool-order"] += 1
-    for text in left[:1]:
-        owner = text in pair.pools[0].strings(key)
-        said = f'"{printable(text)}"'
-        pair.changes.append(Change(kind="bytes", section=printable(key), base=said if owner else None,
-                                   patched=None if owner else said))
+    elif left or not (pair.contents or pair.changes):
+        text = (left or sorted(own ^ other))[0]
+        said = f'string "{printable(text)}"'
+        pair.changes.append(Change(kind="section", section=printable(key), base=said if text in own else None,
+                                   patched=None if text in own else said))
 
 
 def _attribute(pair: _Pair) -> None:

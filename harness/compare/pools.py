@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.compare.elf import (
+    MAX_NAME,
     SHF_ALLOC,
     SHF_MERGE,
     SHF_STRINGS,
@@ -20,6 +21,7 @@ from harness.compare.elf import (
     STB_LOCAL,
     STT_NOTYPE,
     STT_SECTION,
+    bad,
     content,
 )
 from harness.compare.model import has_rel
@@ -30,13 +32,18 @@ if TYPE_CHECKING:
     from harness.compare.elf import Section
     from harness.compare.model import Key, Model, Target
 
-MARK = '"'
-"""First part of the key of a resolved reference: (MARK, section key, text, offset from the alignment, ...)."""
+_MARK = '"'
+_TEXT = 3
+"""A resolved reference has the key (_MARK, section key, number of the text, text, offset from the alignment, ...). The
+number stands before the text so that two keys are told apart without reading it."""
+
+Texts = dict[str, tuple[int, str]]
+"""Every text that was met on either side, with a number."""
 
 
-def is_text(key: Key) -> bool:
-    """Whether a relocation's key was made here. A section key alone has one part or three."""
-    return len(key) > 3 and key[0] == MARK
+def text_of(key: Key) -> str | None:
+    """The text that a relocation goes to; None where its key was not made here (those have three parts at most)."""
+    return str(key[_TEXT]) if len(key) > _TEXT and key[0] == _MARK else None
 
 
 def differing(base: Model, patched: Model) -> frozenset[str]:
@@ -64,22 +71,31 @@ def _only_strings(model: Model, section: Section) -> bool:
         for symbol in model.symbols if symbol.section == section.number)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Pools:
     """The differing pools of one side, and what was found to be referenced in them so far.
 
     Attributes:
         model: the object.
         keys: the pools' section keys.
+        texts: shared by both sides.
         used: (section key, text) of every reference that was resolved.
+        found: by section key and offset, what stands there.
+        spent: bytes of text in `found`; bounded, so that overlapping references cannot eat the memory.
     """
 
     model: Model
     keys: frozenset[str]
+    texts: Texts
     used: set[tuple[str, str]] = field(default_factory=set)
+    found: dict[tuple[str, int], tuple[int, str] | None] = field(default_factory=dict)
+    spent: int = 0
 
     def resolve(self, section: Section, relocs: list[Target]) -> list[Target]:
-        """The relocations of a section, those into a pool by text. What points at no string stays as it is."""
+        """The relocations of a section, those into a pool by text. What points at no string stays as it is.
+
+        Raises `InfraError` where they would not fit into memory.
+        """
         if not self.keys:
             return relocs
         rel = has_rel(self.model, section)
@@ -97,13 +113,24 @@ class Pools:
         # a label is looked up before the addend is added, a section symbol afterwards (ld's _bfd_merged_section_offset)
         labelled = len(reloc.key) == 3
         at, addend = (int(reloc.key[1]), reloc.addend) if labelled else (reloc.addend, 0)
-        if not 0 <= at < pool.size:
+        text = self._at(name, pool, at) if 0 <= at < pool.size else None
+        if text is None:
             return reloc
-        start = pool.offset + at
-        text = self.model.elf.data[start:self.model.elf.data.index(b"\0", start)].decode("latin-1")
-        self.used.add((name, text))
-        key = (MARK, name, text, at % max(pool.align, 1), *reloc.key[2:])
-        return reloc._replace(key=key, addend=addend)
+        return reloc._replace(key=(_MARK, name, *text, at % max(pool.align, 1), *reloc.key[2:]), addend=addend)
+
+    def _at(self, name: str, pool: Section, at: int) -> tuple[int, str] | None:
+        """The text at an offset of a pool, with its number; None where it is longer than names may be."""
+        if (name, at) not in self.found:
+            data, start = self.model.elf.data, pool.offset + at
+            end = data.find(b"\0", start, start + MAX_NAME + 1)
+            text = data[start:end].decode("latin-1") if end >= 0 else None
+            self.found[name, at] = None if text is None else self.texts.setdefault(text, (len(self.texts), text))
+            if text is not None:
+                self.used.add((name, text))
+                self.spent += len(text)
+            if self.spent > 8 * len(data) + (1 << 20):
+                bad(self.model.elf.path, "its strings overlap so much that they would not fit into memory")
+        return self.found[name, at]
 
     def strings(self, key: str) -> set[str]:
         """The strings of a pool; empty ones, which also pad it, do not count."""

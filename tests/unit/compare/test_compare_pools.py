@@ -7,6 +7,7 @@ import pytest
 from compare_kit import Differ
 
 from harness.compare.objdiff import describe
+from harness.errors import InfraError
 
 USES = """
     .text
@@ -82,6 +83,23 @@ def test_references_by_section_are_read_as_the_linker_does(differ: Differ) -> No
     assert differ(base, pool(TWO, ONE, uses=by_section.format(4)), asm=True).status == "explained"
     assert differ(base, pool(TWO, ONE, uses=by_section.format(5)), asm=True).status == "changed"
     assert differ(base, pool(TWO, ONE, uses=by_section.format(64)), asm=True).status == "changed"
+
+
+def test_the_tail_of_another_string_is_no_string_of_its_own(differ: Differ) -> None:
+    by_section = USES.replace(".quad .LC0, .LC1", ".quad .LC0, .rodata.str1.1 + {}").replace("lea .LC1", "lea .LC0")
+    base = pool(ONE, TWO, '.asciz "wo"\n', uses=by_section.format(4) + ".quad .rodata.str1.1 + 8\n")
+    delta = differ(base, pool(ONE, TWO, uses=by_section.format(4) + ".quad .rodata.str1.1 + 5\n"), asm=True)
+    assert [describe(change) for change in delta.changes] == ['.rodata.str1.1: string "wo" -> none']
+
+
+def test_many_references_into_one_long_string_do_not_eat_the_memory(differ: Differ) -> None:
+    """Each to another place of it: their texts together are a hundred times the file."""
+    many = "".join(f".quad .rodata.str1.1 + {at % 4000}\n" for at in range(4000))
+    long = [f'.data\n{many}{POOL.format(align=1)}.rept 4000\n.byte {byte}\n.endr\n.byte 0\n' for byte in (65, 66)]
+    with pytest.raises(InfraError, match="memory"):
+        differ(*long, asm=True)
+    longer = [text.replace(".rept 4000", ".rept 9000") for text in long]
+    assert differ(*longer, asm=True).status == "changed"
 
 
 SWAP = 'const char *a = "one"; const char *b __attribute__((section(".data.b"))) = "two"; {}'
