@@ -165,7 +165,8 @@ def objdiff_evidence(comparison: Comparison) -> str:
              f"{comparison.changed} changed"]
     parts += [f"{count} {what}" for count, what in (
         (comparison.only_base, "only in base"), (comparison.only_patched, "only in patched"),
-        (comparison.archives_changed, "archives linked differently")) if count]
+        (comparison.archives_changed, "archives linked differently"),
+        (comparison.link_scripts_changed, "linker scripts differ")) if count]
     return f"{comparison.objects} objects: {', '.join(parts)}"
 
 

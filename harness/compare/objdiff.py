@@ -15,6 +15,7 @@ from __future__ import annotations
 import stat
 import time
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.compare import build_facts, elf, noise, pair, walk
@@ -46,8 +47,7 @@ def compare(base: Path, patched: Path, *, strict: bool = False) -> Comparison:
         raise UsageError("cannot compare a folder with a file", where=f"{base}, {patched}",
                          hint="name two build folders or two object files")
     found = _folders(base, patched, strict=strict) if kinds[0] else _files(base, patched, strict=strict)
-    objects, archives, excluded = found
-    return _comparison(base, patched, strict, objects, archives, excluded, time.perf_counter() - start)
+    return _comparison(base, patched, strict, found, time.perf_counter() - start)
 
 
 def _is_folder(path: Path) -> bool:
@@ -61,11 +61,18 @@ def _is_folder(path: Path) -> bool:
     return stat.S_ISDIR(mode)
 
 
-Found = tuple[list[tuple[ObjectDelta, Sites]], list[ObjectDelta], tuple[tuple[str, int], ...]]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The pairs of a comparison: objects with the sites that rules explain, archives, linker scripts; what was left."""
+
+    objects: list[tuple[ObjectDelta, Sites]]
+    archives: list[ObjectDelta] = field(default_factory=list)
+    scripts: list[ObjectDelta] = field(default_factory=list)
+    excluded: tuple[tuple[str, int], ...] = ()
 
 
 def _files(base: Path, patched: Path, *, strict: bool) -> Found:
-    return [_object(base.name, base, patched, strict=strict)], [], ()
+    return Found(objects=[_object(base.name, base, patched, strict=strict)])
 
 
 def _folders(base: Path, patched: Path, *, strict: bool) -> Found:
@@ -84,8 +91,13 @@ def _folders(base: Path, patched: Path, *, strict: bool) -> Found:
         else _one_sided(path, in_base=path in a.archives)
         for path in sorted(a.archives | b.archives)
     ]
+    scripts = [
+        _script(path, base / path, patched / path) if path in a.link_scripts and path in b.link_scripts
+        else _one_sided(path, in_base=path in a.link_scripts)
+        for path in sorted(a.link_scripts | b.link_scripts)
+    ]
     excluded = Counter(({**a.excluded, **b.excluded}).values())
-    return objects, archives, tuple(sorted(excluded.items()))
+    return Found(objects=objects, archives=archives, scripts=scripts, excluded=tuple(sorted(excluded.items())))
 
 
 def _one_sided(path: str, *, in_base: bool) -> ObjectDelta:
@@ -125,16 +137,30 @@ def _archive(path: str, base: Path, patched: Path) -> ObjectDelta:
     return ObjectDelta(path=path, status="changed", changes=(change,))
 
 
-def _comparison(base: Path, patched: Path, strict: bool, objects: list[tuple[ObjectDelta, Sites]],
-                archives: list[ObjectDelta], excluded: tuple[tuple[str, int], ...], seconds: float) -> Comparison:
+def _script(path: str, base: Path, patched: Path) -> ObjectDelta:
+    """A linker script: it places the objects, so a kernel can change by it though every object is equal."""
+    texts = [elf.read_bytes(side).decode("latin-1").splitlines() for side in (base, patched)]
+    if texts[0] == texts[1]:
+        return ObjectDelta(path=path, status="identical")
+    at = next((i for i, (x, y) in enumerate(zip(*texts, strict=False)) if x != y), min(map(len, texts)))
+    said = [printable(" ".join(text[at].split())) if at < len(text) else None for text in texts]
+    change = Change(kind="script", section="", offset=at + 1, base=said[0], patched=said[1])
+    return ObjectDelta(path=path, status="changed", changes=(change,))
+
+
+def _comparison(base: Path, patched: Path, strict: bool, found: Found, seconds: float) -> Comparison:
+    objects, archives = found.objects, found.archives
     count = Counter(delta.status for delta, _sites in objects)
     changed_archives = [delta for delta in archives if delta.status != "identical"]
-    deltas = sorted([*(delta for delta, _sites in objects), *changed_archives], key=lambda delta: delta.path)
+    changed_scripts = [delta for delta in found.scripts if delta.status != "identical"]
+    deltas = sorted([*(delta for delta, _sites in objects), *changed_archives, *changed_scripts],
+                    key=lambda delta: delta.path)
     return Comparison(
         base=str(base), patched=str(patched), strict=strict, objects=len(objects), identical=count["identical"],
         explained=count["explained"], changed=count["changed"], only_base=count["only-base"],
         only_patched=count["only-patched"], archives=len(archives), archives_changed=len(changed_archives),
-        deltas=tuple(deltas), rules=_uses(sites for _delta, sites in objects), excluded=excluded, seconds=seconds)
+        deltas=tuple(deltas), rules=_uses(sites for _delta, sites in objects), excluded=found.excluded, seconds=seconds,
+        link_scripts=len(found.scripts), link_scripts_changed=len(changed_scripts))
 
 
 def _uses(found: Iterable[Mapping[str, int]]) -> tuple[RuleUse, ...]:
@@ -159,6 +185,8 @@ def summary(comparison: Comparison, limit: int = 20) -> list[str]:
     lines = [f"{c.objects} objects: " + ", ".join(f"{count} {what}" for count, what in counts)]
     if c.archives_changed:
         lines.append(f"{c.archives_changed} of {c.archives} archives list other members")
+    if c.link_scripts_changed:
+        lines.append(f"{c.link_scripts_changed} of {c.link_scripts} linker scripts differ")
     lines += [f"  explained by {use.rule}: {use.sites} in {use.objects} objects" for use in c.rules]
     found = [f"{printable(delta.path)}: {describe(change)}" for delta in c.differing for change in delta.changes]
     lines += found[:limit]
@@ -180,6 +208,7 @@ _PHRASES: Mapping[str, str] = {
     "moved": "{sides}",
     "symbol": "symbol {sides}",
     "archive": "link order, member {offset}: {sides}",
+    "script": "linker script, line {offset}: {sides}",
 }
 
 
@@ -187,7 +216,7 @@ def describe(change: Change) -> str:
     """One change in one line, without the object's path; `none` stands for what a side does not have."""
     name = change.symbol or change.about
     place = f"{name} ({change.section})" if name else change.section
-    offset = "?" if change.offset is None else f"{change.offset:#x}"
+    offset = "?" if change.offset is None else f"{change.offset}" if change.kind == "script" else f"{change.offset:#x}"
     sides = f"{change.base or 'none'} -> {change.patched or 'none'}"
     text = _PHRASES.get(change.kind, "{sides}").format(offset=offset, sides=sides)
     return f"{place}: {text}" if place else text

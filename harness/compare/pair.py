@@ -217,9 +217,9 @@ def _contents(pair: _Pair, key: str, a: Section, b: Section, *, same_headers: bo
             explained += ranges
         if pair.moves and _blank(data_a, explained) != _blank(data_b, explained):
             sides = [replace(side, data=_blank(side.data, explained)) for side in (base, patched)]
-            moved = noise.moved_lines(sides[0], sides[1], pair.moves)
-            pair.sites.update({"moved-line": len(moved)} if moved else {})
-            explained += moved
+            lines = noise.moved_lines(sides[0], sides[1], pair.moves)
+            pair.sites.update({"moved-line": len(lines)} if lines else {})
+            explained += lines
     if rewritten and not pair.strict:
         pair.sites["relocation-form"] += rewritten
     elif rewritten:

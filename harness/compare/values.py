@@ -17,7 +17,8 @@ Status = Literal["identical", "explained", "changed", "only-base", "only-patched
 Proof = Literal["", "lines", "sections", "parts", "rule"]
 """How it is known that an explained object did not change: proved by compiling (docs/objdiff.md), or by rule alone."""
 
-Kind = Literal["header", "section", "bytes", "relocation", "size", "symbol", "moved", "group", "archive", "file"]
+Kind = Literal["header", "section", "bytes", "relocation", "size", "symbol", "moved", "group", "archive", "script",
+               "file"]
 """What a `Change` is about; the table stands in docs/objdiff.md."""
 
 
@@ -86,7 +87,8 @@ class Comparison:
         base, patched: the two paths as they were given.
         strict: True when no rule was allowed.
         archives, archives_changed: number of `.a` files and of those whose list of members differs (link order).
-        deltas: every object, identical ones too, and every changed archive; sorted by path.
+        link_scripts, link_scripts_changed: number of linker scripts and of those that differ or are on one side only.
+        deltas: every object, identical ones too, and every changed archive and linker script; sorted by path.
         rules: the rules that were needed, in the order of `noise.RULES`.
         excluded: (why, how many files) of what was not compared, sorted.
         seconds: wall time.
@@ -107,6 +109,8 @@ class Comparison:
     rules: tuple[RuleUse, ...]
     excluded: tuple[tuple[str, int], ...]
     seconds: float = field(compare=False)
+    link_scripts: int = 0
+    link_scripts_changed: int = 0
 
     @property
     def proved(self) -> int:
@@ -124,7 +128,8 @@ class Comparison:
     @property
     def identical_code(self) -> bool:
         """True when there were objects and each of them is identical or fully explained. No evidence is no pass."""
-        return self.objects > 0 and self.objects == self.identical + self.explained and not self.archives_changed
+        return (self.objects > 0 and self.objects == self.identical + self.explained and not self.archives_changed
+                and not self.link_scripts_changed)
 
     @property
     def differing(self) -> tuple[ObjectDelta, ...]:
@@ -134,7 +139,7 @@ class Comparison:
     def to_json(self) -> dict[str, object]:
         """The whole result as JSON values, as docs/objdiff.md has it. All text is printable ASCII."""
         counts = ("strict", "objects", "identical", "explained", "proved", "changed", "only_base", "only_patched",
-                  "archives", "archives_changed", "identical_code")
+                  "archives", "archives_changed", "link_scripts", "link_scripts_changed", "identical_code")
         return {
             "schema": SCHEMA,
             "base": printable(self.base),

@@ -25,11 +25,13 @@ class Found:
     Attributes:
         objects: path of each kernel object.
         archives: path of each `.a` file.
+        link_scripts: path of each linker script that kbuild made (`vmlinux.lds`, `scripts/module.lds`).
         excluded: path to the reason, a name of `EXCLUSIONS`.
     """
 
     objects: frozenset[str]
     archives: frozenset[str]
+    link_scripts: frozenset[str]
     excluded: Mapping[str, str]
 
 
@@ -51,9 +53,10 @@ SYMLINK = "symbolic link"
 
 
 def find(root: Path) -> Found:
-    """All `*.o` and `*.a` files below `root`. Raises `InfraError` for a folder or file that cannot be read."""
+    """All `*.o`, `*.a` and `*.lds` files below `root`. Raises `InfraError` for a folder or file that cannot be read."""
     objects: set[str] = set()
     archives: set[str] = set()
+    scripts: set[str] = set()
     excluded: dict[str, str] = {}
     pending = [(os.fspath(root), "")]
     while pending:
@@ -66,9 +69,12 @@ def find(root: Path) -> Found:
                             pending.append((entry.path, f"{prefix}{entry.name}/"))
                     elif entry.name.endswith((".o", ".a")):
                         _sort_in(entry, prefix + entry.name, objects, archives, excluded)
+                    elif entry.name.endswith(".lds") and entry.is_file(follow_symlinks=False):
+                        scripts.add(prefix + entry.name)
         except OSError as error:
             raise InfraError(f"cannot read this folder: {error.strerror}", where=error.filename or folder) from error
-    return Found(objects=frozenset(objects), archives=frozenset(archives), excluded=excluded)
+    return Found(objects=frozenset(objects), archives=frozenset(archives),
+                 link_scripts=frozenset(scripts), excluded=excluded)
 
 
 def _sort_in(entry: os.DirEntry[str], path: str, objects: set[str], archives: set[str],

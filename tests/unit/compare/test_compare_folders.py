@@ -57,6 +57,22 @@ def test_files_that_do_not_count_may_differ(build: Path, patched: Path) -> None:
     assert compare(build, patched).identical_code
 
 
+def test_a_linker_script_that_differs_is_a_change_though_every_object_is_equal(build: Path, patched: Path) -> None:
+    script = "arch/x86/kernel/vmlinux.lds"
+    for side, align in ((build, 4096), (patched, 8192)):
+        for name in (script, "scripts/module.lds"):
+            (side / name).parent.mkdir(parents=True, exist_ok=True)
+            (side / name).write_text(f"SECTIONS\n{{\n  . = ALIGN({4096 if 'module' in name else align});\n}}\n")
+    result = compare(build, patched)
+    assert (result.changed, result.link_scripts, result.link_scripts_changed) == (0, 2, 1)
+    assert not result.identical_code
+    assert summary(result)[-1] == f"{script}: linker script, line 3: . = ALIGN(4096); -> . = ALIGN(8192);"
+    (patched / script).write_text((build / script).read_text())
+    assert compare(build, patched).identical_code
+    (patched / "scripts/module.lds").unlink()
+    assert [delta.status for delta in compare(build, patched).differing] == ["only-base"]
+
+
 def test_a_changed_function_is_one_line(build: Path, patched: Path) -> None:
     compile_into(patched / "net/core", SKBUFF.format(2), name="skbuff")
     result = compare(build, patched)
