@@ -125,8 +125,11 @@ def build(plan: Path, variants: tuple[str, ...], side: str, cache: Path | None, 
 @click.option("--show", "shown", metavar="FUNCTION",
               help="Both sides of this function beside each other, in every object that has it; OBJECT:FUNCTION for "
                    "one. With source lines where there is debug info.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Also write a page for reviewers: all changes, and the changed functions side by side.")
 @_JSON
-def objdiff(base: Path, patched: Path, strict: bool, show_all: bool, shown: str | None, as_json: bool) -> None:
+def objdiff(base: Path, patched: Path, strict: bool, show_all: bool, shown: str | None, html: Path | None,
+            as_json: bool) -> None:
     """Compare the object code of two kernel build folders, or of two objects, archives or modules.
 
     Exit code 0 when nothing changed (byte-identical, or every difference explained by a named rule), 1 otherwise.
@@ -140,6 +143,10 @@ def objdiff(base: Path, patched: Path, strict: bool, show_all: bool, shown: str 
     gc.disable()  # one pass that keeps nearly all it makes
     comparison = compare(base, patched, strict=strict)
     opened = Opened(comparison)
+    if html is not None:
+        from harness.report import objdiff_page
+
+        objdiff_page.write(opened, html)
     if as_json:
         click.echo(json.dumps(to_json(opened), indent=1))
     elif shown:

@@ -44,6 +44,7 @@ class Line:
         says: what differs, in a few words.
         moved: it only moved, or only what it branches to did. Still a difference; shown last.
         code: it is a function whose instructions differ, so that `show` has something to show.
+        resized: it has more or fewer instructions than before, or data of another size.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Line:
     says: str
     moved: bool = False
     code: bool = False
+    resized: bool = False
 
     @property
     def text(self) -> str:
@@ -200,7 +202,8 @@ def _symbol(name: str, changes: list[Change], base: ObjectView, patched: ObjectV
     parts += [f"also {', '.join(dict.fromkeys(also))}" if parts else ", ".join(dict.fromkeys(also))] if also else []
     if not parts:
         parts = list(dict.fromkeys(plain(change) for change in own or changes))
-    return Line(name=name, section=(contents or changes[0]).section, offset=offset, says="; ".join(parts), code=code)
+    return Line(name=name, section=(contents or changes[0]).section, offset=offset, says="; ".join(parts), code=code,
+                resized=contents is not None and contents.kind == "size" and phrases.SAME_NUMBER not in parts[0])
 
 
 def plain_entries(change: Change) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.compare.disasm import Insn
 
 _MEMORY = re.compile(r"(%[fg]s:)?(-?(?:0x)?[0-9a-f]*)(\(.*\))")
+SAME_NUMBER = "same number of instructions"
 _LONGEST = 100
 _CALLS = 3
 
@@ -95,7 +96,7 @@ def calls(base: Sequence[Insn], patched: Sequence[Insn]) -> list[str]:
 def instructions(difference: int) -> str:
     """`+12 instructions`."""
     if not difference:
-        return "same number of instructions"
+        return SAME_NUMBER
     return f"{difference:+d} instruction{'' if abs(difference) == 1 else 's'}"
 
 

@@ -16,7 +16,7 @@ ORDER = (
     "errors", "deadline", "host", "proc", "sandbox", "arch", "store",
     "kernel.source", "kernel.series", "kernel.tree", "kernel.kbuild_box", "kernel.kconfig_why", "kernel.kconfig",
     "kernel.kbuild", "kernel.recompile", "compare", "guest", "vm", "lab", "claims", "plan", "suites", "listing",
-    "report.objdiff_text", "report.model", "report.junit", "report.terminal", "report.progress",
+    "report.objdiff_text", "report.objdiff_page", "report.model", "report.junit", "report.terminal", "report.progress",
     "boots", "engine", "pytest_plugin", "cli", "__main__",
 )
 STRANGERS = (("compare", "vm"), ("compare", "guest"), ("compare", "kernel"), ("kernel", "vm"), ("kernel", "compare"))
