@@ -141,7 +141,10 @@ def objdiff(base: Path, patched: Path, strict: bool, show_all: bool, shown: str 
     if shown and as_json:
         raise UsageError("--show and --json exclude each other", hint="the JSON form has a line for every change")
     gc.disable()  # one pass that keeps nearly all it makes
-    comparison = compare(base, patched, strict=strict)
+    try:
+        comparison = compare(base, patched, strict=strict)
+    finally:
+        gc.enable()
     opened = Opened(comparison)
     if html is not None:
         from harness.report import objdiff_page

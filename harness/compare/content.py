@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -45,12 +46,12 @@ def bias(side: Content) -> int | None:
 
 def units(side: Content) -> list[Unit]:
     """The stretches of this section that symbols with a size cover."""
-    return [u for u in side.names.units.get(side.section.number, ()) if u.start < u.end <= len(side.data)]
+    return [u for u in side.names.units.get(side.section.number, ()) if 0 <= u.start < u.end <= len(side.data)]
 
 
 def paired(base: Sequence[Unit], patched: Sequence[Unit]) -> list[tuple[Unit, Unit]]:
     """Units of the same name, in the order of the base; the n-th of a name with the n-th."""
-    pool: dict[str, list[Unit]] = {}
+    pool: dict[str, deque[Unit]] = {}
     for unit in patched:
-        pool.setdefault(stem(unit.name), []).append(unit)
-    return [(unit, partners.pop(0)) for unit in base if (partners := pool.get(stem(unit.name)))]
+        pool.setdefault(stem(unit.name), deque()).append(unit)
+    return [(unit, partners.popleft()) for unit in base if (partners := pool.get(stem(unit.name)))]

@@ -8,6 +8,7 @@ not depend on it. A line never says more than the bytes do: where no instruction
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from harness.compare.naming import Unit
 
 ONLY_MOVED = "only moved"
+_SIGNED = b"~Module signature appended~\n"
+"""MODULE_SIG_STRING, include/linux/module_signature.h."""
 _PLACE = re.compile(r"(?:at 0x[0-9a-f]+)? ?(?:\d+ bytes)?")
 """What a symbol's change says when only its place or size differs; see `attribute.symbol_changes`."""
 _SHOWN = 4
@@ -107,7 +110,7 @@ def line(key: Group, changes: list[Change], base: ObjectView | None, patched: Ob
         return Line(name=name, section=first.section, offset=None, says=_moved(changes), moved=True,
                     code=kind == "symbol" and any(change.offset is not None for change in changes))
     if base is not None and patched is not None:
-        said = _table_words(kind, name, base, patched)
+        said = _table_words(kind, name, base, patched) or _signature(first, base, patched)
         if said:
             return Line(name=name, section=first.section, offset=None, says=said)
         if kind == "symbol":
@@ -175,6 +178,14 @@ def _table_words(kind: str, name: str, base: ObjectView, patched: ObjectView) ->
     return ""
 
 
+def _signature(change: Change, base: ObjectView, patched: ObjectView) -> str:
+    """Words for a module's signature, which stands behind the ELF file; empty for anything else."""
+    signed = [view.model.elf.data.endswith(_SIGNED) for view in (base, patched)]
+    if change.kind != "file" or not any(signed):
+        return ""
+    return f"module signature: {'differs' if all(signed) else 'gone' if signed[0] else 'new'}"
+
+
 def _same_class(base: ObjectView, patched: ObjectView, symbol: str) -> bool:
     classes = [view.exports.get(symbol, "").split(" ")[0] for view in (base, patched)]
     return classes[0] == classes[1]
@@ -219,8 +230,8 @@ def _facts(changes: list[Change], base: ObjectView, patched: ObjectView, *, size
     names = dict.fromkeys(change.symbol for change in changes if change.kind == "symbol" and change.symbol)
     said: list[str] = []
     for name in names:
-        left = [fact for fact in base.symbols.get(name, ()) if fact not in patched.symbols.get(name, ())]
-        right = [fact for fact in patched.symbols.get(name, ()) if fact not in base.symbols.get(name, ())]
+        both = Counter(base.symbols.get(name, ())), Counter(patched.symbols.get(name, ()))
+        left, right = (sorted((one - other).elements()) for one, other in (both, both[::-1]))
         for number in range(max(len(left), len(right))):
             pair = (left[number] if number < len(left) else None, right[number] if number < len(right) else None)
             said += _fact(*pair, sized=sized)
@@ -259,17 +270,31 @@ def _fact(a: SymbolFact | None, b: SymbolFact | None, *, sized: bool) -> list[st
     return said
 
 
-def stretch(section: str, name: str, base: ObjectView,
-            patched: ObjectView) -> tuple[tuple[Content, Unit], tuple[Content, Unit]] | None:
-    """The two stretches that a symbol of this printable name covers in a section; None where a side has none."""
-    sides = base.content(section), patched.content(section)
-    if sides[0] is None or sides[1] is None:
-        return None
-    pairs = [pair for pair in paired(units(sides[0]), units(sides[1])) if stem(printable(pair[0].name)) == stem(name)]
-    for a, b in pairs:
-        if len(pairs) == 1 or sides[0].data[a.start:a.end] != sides[1].data[b.start:b.end]:
-            return (sides[0], a), (sides[1], b)
-    return ((sides[0], pairs[0][0]), (sides[1], pairs[0][1])) if pairs else None
+Stretch = tuple[tuple["Content", "Unit"], tuple["Content", "Unit"]]
+
+
+def stretch(section: str, name: str, base: ObjectView, patched: ObjectView) -> Stretch | None:
+    """The two stretches that a symbol of this printable name covers in a section; None where a side has none.
+
+    Of several of that name, the first that differs.
+    """
+    known = base.partners.get(section)
+    if known is None or known[0] is not patched:
+        known = base.partners[section] = patched, _stretches(section, base, patched)
+    found = known[1].get(stem(name), ())
+    differing = (pair for pair in found if len({side.data[unit.start:unit.end] for side, unit in pair}) > 1)
+    return next(differing, found[0] if found else None)
+
+
+def _stretches(section: str, base: ObjectView, patched: ObjectView) -> Mapping[str, list[Stretch]]:
+    """All of a section, by the printable name without the numbers that rules know."""
+    left, right = base.content(section), patched.content(section)
+    found: dict[str, list[Stretch]] = {}
+    for a, b in paired(units(left), units(right)) if left and right else ():
+        assert left is not None
+        assert right is not None
+        found.setdefault(stem(printable(a.name)), []).append(((left, a), (right, b)))
+    return found
 
 
 def _contents(change: Change, base: ObjectView, patched: ObjectView) -> tuple[int | None, str, bool]:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.compare.content import Content
-from harness.compare.elf import byte_order
+from harness.compare.elf import MAX_NAME, byte_order
 from harness.compare.model import Model, SymbolFact, model, resolve, symbol_facts
 from harness.compare.naming import Names, names, target_name
 from harness.compare.values import printable
@@ -41,12 +41,15 @@ LEVELS: Mapping[str, str] = {
 class ObjectView:
     """One object with all that is needed to explain a difference; each part is read when it is first asked for.
 
+    `partners` is where `explain` keeps, by section, which of its symbols belong to which of the other side's.
+
     Raises `InfraError` for a malformed object.
     """
 
     def __init__(self, elf: Elf) -> None:
         self.model: Model = model(elf)
         self.names: Names = names(self.model)
+        self.partners: dict[str, tuple[ObjectView, Mapping[str, Any]]] = {}
         self._contents: dict[str, Content] = {}
         self._printable = {printable(key): key for key in self.model.sections}
 
@@ -87,16 +90,19 @@ class ObjectView:
         return {printable(name): said for name, said in found.items()}
 
     def _namespace(self, name: str) -> str:
-        for symbol in self.model.symbols:
-            if symbol.name == name and symbol.section:
-                space = self._texts(symbol, 1)[0]
-                return f" in {printable(space)}" if space else ""
-        return ""
+        symbol = self._by_name.get(name)
+        space = self._texts(symbol, 1)[0] if symbol else ""
+        return f" in {printable(space)}" if space else ""
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Symbol]:
+        return {symbol.name: symbol for symbol in self.model.symbols if symbol.section}
 
     def _texts(self, symbol: Symbol, count: int) -> list[str]:
         """`count` strings that stand behind each other at a symbol."""
         section = self.model.elf.sections[symbol.section]
-        data = self.model.elf.data[section.offset + symbol.value:section.offset + section.size]
+        start = section.offset + symbol.value
+        data = self.model.elf.data[start:min(start + count * MAX_NAME, section.offset + section.size)]
         return [text.decode("latin-1") for text in [*data.split(b"\0", count)[:count], *[b""] * count][:count]]
 
     @cached_property
@@ -119,13 +125,13 @@ class ObjectView:
         found: dict[str, str] = {}
         side = self.content("__param")
         pointer = 8 if self.model.elf.layout.wide else 4
+        operations = {r.offset: target_name(self.names, r, 0) for r in side.relocs} if side else {}
         for symbol in self.model.symbols if side else ():
             named = PARAMETER.fullmatch(symbol.name)
             at = symbol.value + 3 * pointer
             if named and side and symbol.section == side.section.number and at + 2 <= len(side.data):
                 mode = int.from_bytes(side.data[at:at + 2], byte_order(self.model.elf))
-                ops = next((target_name(self.names, r, 0) for r in side.relocs
-                            if r.offset == symbol.value + 2 * pointer), "?")
+                ops = operations.get(symbol.value + 2 * pointer, "?")
                 found[printable(named[1])] = f"permissions {mode:04o}, {ops}"
         return found
 

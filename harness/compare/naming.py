@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from harness.compare import noise
-from harness.compare.elf import SHF_MERGE, SHF_STRINGS, STB_LOCAL, STT_FILE, STT_SECTION, Section
+from harness.compare.elf import ET_REL, SHF_MERGE, SHF_STRINGS, STB_LOCAL, STT_FILE, STT_SECTION, Section
 from harness.compare.values import printable
 
 if TYPE_CHECKING:
@@ -52,11 +52,15 @@ class Names:
 def names(model: Model) -> Names:
     """Sort the symbols of an object by place; aliases give one unit, named by the global one."""
     units: dict[int, list[Unit]] = {}
+    # values are offsets in an object, addresses in what is linked
+    linked = model.elf.type != ET_REL
+    starts = [section.addr if linked else 0 for section in model.elf.sections]
     usable = [s for s in model.symbols if s.section and s.type not in (STT_SECTION, STT_FILE)]
     for s in sorted(usable, key=lambda s: (s.value, -s.size, s.bind == STB_LOCAL, s.name)):
         own = units.setdefault(s.section, [])
-        if not own or s.value >= own[-1].end > own[-1].start or s.value > own[-1].start == own[-1].end:
-            own.append(Unit(s.value, s.value + s.size, s.name))
+        value = s.value - starts[s.section]
+        if not own or value >= own[-1].end > own[-1].start or value > own[-1].start == own[-1].end:
+            own.append(Unit(value, value + s.size, s.name))
     return Names(model=model, units=units, starts={index: [u.start for u in own] for index, own in units.items()})
 
 

@@ -61,8 +61,7 @@ def _applied(model: Model, wanted: Section, row: Decoder) -> bytes:
             continue
         for reloc in resolve(model, section)[1]:
             width = row.widths.get(reloc.type, 0)
-            name = str(reloc.key[-1]) if reloc.key[0] == "@" else ""
-            symbol = symbols.get(name)
+            symbol = symbols.get(str(reloc.key[1])) if reloc.key[0] == "@" else None
             where = model.keys[symbol.section] if symbol else str(reloc.key[0])
             value = reloc.addend + (symbol.value if symbol else 0)
             other = model.sections.get(where)
