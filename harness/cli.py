@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -14,15 +16,16 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from harness.errors import ExitCode, HarnessError, InfraError, UsageError
 from harness.report.model import clean
-from harness.report.progress import Progress
-from harness.store import Store, default_root
+
+if TYPE_CHECKING:
+    from harness.report.progress import Progress
+    from harness.store import Store
 
 _PLAN = click.argument("plan", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
@@ -67,6 +70,8 @@ def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | No
     The run folder gets results.json, junit.xml, every build log, console log and object comparison, and repeat.sh,
     the command that repeats the run.
     """
+    from rich.console import Console
+
     from harness import engine
     from harness.plan import read_plan
     from harness.report import model, terminal
@@ -80,7 +85,7 @@ def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | No
              *(() if walk else ("--no-walk",))]
     folder = out or Path("runs") / f"{read.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     _new_folder(folder)
-    report = engine.run(read, store=_store(cache), out=folder.resolve(), progress=Progress(quiet=quiet),
+    report = engine.run(read, store=_store(cache), out=folder.resolve(), progress=_progress(quiet),
                         variants=variants, accel=accel or "", walking=walk, command=again)
     if as_json:
         click.echo(json.dumps(model.to_json(report), indent=1))
@@ -105,7 +110,7 @@ def build(plan: Path, variants: tuple[str, ...], side: str, cache: Path | None, 
     from harness.deadline import Deadline
     from harness.plan import read_plan
 
-    read, store, progress = read_plan(plan), _store(cache), Progress(quiet=quiet)
+    read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
     inputs = engine.resolve(read, Deadline.after(60))
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
     configs = [(where, engine.configure(inputs, where, name, store=store, progress=progress))
@@ -123,16 +128,41 @@ def build(plan: Path, variants: tuple[str, ...], side: str, cache: Path | None, 
 @click.argument("base", type=click.Path(path_type=Path))
 @click.argument("patched", type=click.Path(path_type=Path))
 @click.option("--strict", is_flag=True, help="Explain nothing: any difference is a change.")
+@click.option("--all", "show_all", is_flag=True, help="A line for every change, however many.")
+@click.option("--show", "shown", metavar="FUNCTION",
+              help="Both sides of this function beside each other, in every object that has it; OBJECT:FUNCTION for "
+                   "one. With source lines where there is debug info.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Also write a page for reviewers: all changes, and the changed functions side by side.")
 @_JSON
-def objdiff(base: Path, patched: Path, strict: bool, as_json: bool) -> None:
-    """Compare the object code of two kernel build folders, or of two objects.
+def objdiff(base: Path, patched: Path, strict: bool, show_all: bool, shown: str | None, html: Path | None,
+            as_json: bool) -> None:
+    """Compare the object code of two kernel build folders, or of two objects, archives or modules.
 
     Exit code 0 when nothing changed (byte-identical, or every difference explained by a named rule), 1 otherwise.
     """
-    from harness.compare.objdiff import compare, summary
+    from harness.compare.objdiff import compare
+    from harness.compare.opened import Opened, to_json
+    from harness.report import objdiff_text
 
-    comparison = compare(base, patched, strict=strict)
-    click.echo(json.dumps(comparison.to_json(), indent=1) if as_json else "\n".join(summary(comparison)))
+    if shown and as_json:
+        raise UsageError("--show and --json exclude each other", hint="the JSON form has a line for every change")
+    gc.disable()  # one pass that keeps nearly all it makes
+    try:
+        comparison = compare(base, patched, strict=strict)
+    finally:
+        gc.enable()
+    opened = Opened(comparison)
+    if html is not None:
+        from harness.report import objdiff_page
+
+        objdiff_page.write(opened, html)
+    if as_json:
+        click.echo(json.dumps(to_json(opened), indent=1))
+    elif shown:
+        click.echo("\n".join(objdiff_text.show(opened, shown, shutil.get_terminal_size((80, 24)).columns)))
+    else:
+        click.echo("\n".join(objdiff_text.summary(opened, None if show_all else objdiff_text.LIMIT)))
     sys.exit(ExitCode.PASSED if comparison.identical_code else ExitCode.FAILED)
 
 
@@ -240,7 +270,7 @@ def boot(plan: Path, variant: str, side: str, command: str | None, accel: str | 
     from harness.deadline import Deadline
     from harness.plan import read_plan
 
-    read, store, progress = read_plan(plan), _store(cache), Progress(quiet=quiet)
+    read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
     read.variant(variant)
     inputs = engine.resolve(read, Deadline.after(60))
     config = engine.configure(inputs, side, variant, store=store, progress=progress)
@@ -259,9 +289,10 @@ def boot(plan: Path, variant: str, side: str, command: str | None, accel: str | 
 def doctor(as_json: bool, cache: Path | None) -> None:
     """Say what this host lacks, and whether KVM really boots Linux here."""
     from harness import arch, boots, host
+    from harness.store import default_root
 
     missing = [package for package in host.packages() if package.missing]
-    accel = boots.known_accel(_store(cache), arch.native(), Progress().step)
+    accel = boots.known_accel(_store(cache), arch.native(), _progress().step)
     if as_json:
         click.echo(json.dumps({
             "missing": [{"package": item.name, "lacks": item.missing, "for": item.why} for item in missing],
@@ -331,7 +362,15 @@ def _interrupt(number: int, _: FrameType | None) -> None:
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
+def _progress(quiet: bool = False) -> Progress:
+    from harness.report.progress import Progress
+
+    return Progress(quiet=quiet)
+
+
 def _store(cache: Path | None) -> Store:
+    from harness.store import Store, default_root
+
     return Store(root=(cache or default_root()).resolve())
 
 

@@ -28,6 +28,7 @@ from harness.claims import Check, Claim, Row, TestResult, Verdict
 from harness.compare import size_text
 from harness.compare.layout import Layout, Unmeasured
 from harness.compare.objdiff import compare
+from harness.compare.opened import Opened, to_json
 from harness.compare.size import SizeReport, compare_sizes
 from harness.compare.values import Comparison
 from harness.deadline import Deadline
@@ -39,7 +40,7 @@ from harness.kernel.kconfig import Config
 from harness.kernel.tree import Tree, difference, prepare
 from harness.plan import Plan, SourceSpec
 from harness.report import blame as blaming
-from harness.report import junit, model
+from harness.report import junit, model, objdiff_page
 from harness.report.model import RunReport
 from harness.report.progress import Progress
 from harness.store import Store, file_digest
@@ -290,7 +291,9 @@ def _control(state: _Run, configs: Configs, variants: Sequence[str]) -> None:
 def _write_comparison(state: _Run, name: str, comparison: Comparison) -> None:
     folder = state.out / "objdiff"
     folder.mkdir(exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(comparison.to_json(), indent=1), encoding="utf-8")
+    opened = Opened(comparison)
+    (folder / f"{name}.json").write_text(json.dumps(to_json(opened), indent=1), encoding="utf-8")
+    objdiff_page.write(opened, folder / f"{name}.html")
 
 
 def _compare(state: _Run, variant: str) -> None:

@@ -15,6 +15,8 @@ from typing import NoReturn
 from harness.errors import InfraError
 
 _MAGIC, _THIN = b"!<arch>\n", b"!<thin>\n"
+MAGICS = frozenset({_MAGIC, _THIN})
+"""The first 8 bytes of an archive."""
 _HEADER = 60
 _REFERENCE = re.compile(rb"/(\d+)(:\d+)? *(/)?")
 """A reference into the table of long names; with a colon for nested archives; binutils 2.40 ends some in a slash."""
@@ -26,10 +28,16 @@ def _bad(path: str, what: str) -> NoReturn:
 
 def members(data: bytes, path: str) -> tuple[str, ...]:
     """Names of the members in order; `path` is for messages. Raises `InfraError` for a malformed archive."""
+    return tuple(name for name, _content in entries(data, path))
+
+
+def entries(data: bytes, path: str) -> tuple[tuple[str, bytes | None], ...]:
+    """(name, bytes) of the members in order; None for the bytes in a thin archive: its members are files of their own,
+    and their names paths from the archive's folder. Raises `InfraError` for a malformed archive."""
     if data[:8] not in (_MAGIC, _THIN):
         _bad(path, "it does not start with the magic of one")
     thin = data[:8] == _THIN
-    names: list[str] = []
+    found: list[tuple[str, bytes | None]] = []
     long_names = b""
     at = 8
     while at < len(data):
@@ -44,10 +52,10 @@ def members(data: bytes, path: str) -> tuple[str, ...]:
         if name == b"//":
             long_names = data[at:at + size]
         elif not table:
-            names.append(_name(name, long_names, path))
+            found.append((_name(name, long_names, path), None if thin else data[at:at + size]))
         # a thin archive holds only its own tables; members start at even offsets
         at += size + (size & 1) if table or not thin else 0
-    return tuple(names)
+    return tuple(found)
 
 
 def _name(name: bytes, long_names: bytes, path: str) -> str:

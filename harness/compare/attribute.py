@@ -7,35 +7,28 @@ difference, so nothing found here can turn a change into noise.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections import Counter
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from harness.compare.elf import SHF_EXECINSTR
-from harness.compare.naming import Names, Unit, code_at, stem, target_name
+from harness.compare import branches, tables
+from harness.compare.content import Content as Content
+from harness.compare.content import bias, paired, units, within
+from harness.compare.elf import SHF_EXECINSTR, SHF_MERGE, SHF_STRINGS
+from harness.compare.naming import Unit, code_at, target_name
 from harness.compare.pools import text_of
 from harness.compare.values import Change, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from harness.compare.elf import Section
     from harness.compare.model import SymbolFact, Target
 
 _SHOWN_BYTES = 8
+_OFFSET = attrgetter("offset")
 _RECORD = 32
 """No record of the kernel's tables of addresses is longer, in bytes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
-    """One side of a section that differs: its data (explained bytes blanked) and its resolved relocations."""
-
-    names: Names
-    section: Section
-    data: bytes
-    relocs: Sequence[Target]
 
 
 def section_changes(key: str, base: Content, patched: Content) -> list[Change]:
@@ -45,7 +38,10 @@ def section_changes(key: str, base: Content, patched: Content) -> list[Change]:
     function is not reported for having moved. A difference outside of all symbols is reported for the section.
     """
     section = printable(key)
-    pairs = _paired(_units(base), _units(patched))
+    special = _table(section, base, patched) or _strings(section, base, patched)
+    if special:
+        return special
+    pairs = paired(units(base), units(patched))
     found = [change for a, b in pairs for change in _unit_change(section, base, a, patched, b)]
     in_place = all(a[:2] == b[:2] for a, b in pairs)
     if len(base.data) == len(patched.data) and (in_place or not found):
@@ -53,40 +49,99 @@ def section_changes(key: str, base: Content, patched: Content) -> list[Change]:
     return found or [_whole(section, base, patched)]
 
 
-def _units(side: Content) -> list[Unit]:
-    """The stretches of this section that symbols with a size cover."""
-    return [u for u in side.names.units.get(side.section.number, ()) if u.start < u.end <= len(side.data)]
+def _table(section: str, base: Content, patched: Content) -> list[Change]:
+    """Records of the kernel's tables, by the function they belong to; none where it is no table."""
+    sides = tables.records(base), tables.records(patched) if tables.table(patched.section.name) else None
+    if sides[0] is None or sides[1] is None:
+        return []
+    changes = [
+        Change(kind="moved" if moved else "bytes" if a == b else "size", section=section, symbol=who,
+               base=_entries(a), patched="at other places" if moved else _entries(b))
+        for who, a, b, moved in tables.differing_owners(sides[0], sides[1])]
+    return changes or [Change(kind="moved", section=section, base="the functions it is about",
+                              patched="at other offsets")]
 
 
-def _paired(base: list[Unit], patched: list[Unit]) -> list[tuple[Unit, Unit]]:
-    """Units of the same name, in the order of the base; the n-th of a name with the n-th."""
-    pool: dict[str, list[Unit]] = {}
-    for unit in patched:
-        pool.setdefault(stem(unit.name), []).append(unit)
-    return [(unit, partners.pop(0)) for unit in base if (partners := pool.get(stem(unit.name)))]
+def _entries(count: int) -> str:
+    return f"{count} {'entry' if count == 1 else 'entries'}"
+
+
+_TEXTS = frozenset({".modinfo", "__ksymtab_strings"})
+"""Sections of strings that are not marked as such."""
+_SHOWN_TEXTS = 3
+
+
+def _strings(section: str, base: Content, patched: Content) -> list[Change]:
+    """Which strings came and went; that they are the same in another order. None where it holds no strings."""
+    flags = base.section.flags & patched.section.flags
+    marked = flags & SHF_MERGE and flags & SHF_STRINGS and base.section.entsize == 1
+    if not marked and base.section.name not in _TEXTS:
+        return []
+    texts = [Counter(text for text in side.data.split(b"\0") if text) for side in (base, patched)]
+    if base.relocs or patched.relocs or (base.data[-1:] + patched.data[-1:]).strip(b"\0"):
+        return []
+    gone, new = texts[0] - texts[1], texts[1] - texts[0]
+    if not gone and not new:
+        return [Change(kind="moved", section=section, base="the same strings", patched="at other offsets")]
+    return [Change(kind="bytes", section=section, base=_quoted(gone), patched=_quoted(new))]
+
+
+def _quoted(texts: Counter[bytes]) -> str | None:
+    shown = sorted(texts.elements())
+    words = [f'"{printable(text[:60].decode("latin-1"))}"{"..." * (len(text) > 60)}' for text in shown[:_SHOWN_TEXTS]]
+    more = [f"{len(shown) - _SHOWN_TEXTS} more"] if len(shown) > _SHOWN_TEXTS else []
+    return ", ".join(words + more) or None
 
 
 def _unit_change(section: str, base: Content, a: Unit, patched: Content, b: Unit) -> Iterator[Change]:
     """The first difference within one symbol's bytes and relocations, if there is one."""
     name = printable(a.name)
     data_a, data_b = base.data[a.start:a.end], patched.data[b.start:b.end]
+    slices = within(base, a), within(patched, b)
     if len(data_a) != len(data_b):
-        yield Change(kind="size", section=section, symbol=name, offset=0,
+        moved = (len(slices[0]) == len(slices[1]) and branches.may_be_recoded(base, a, patched, b)
+                 and all(_identity(base, x) == _identity(patched, y) for x, y in zip(*slices, strict=True))
+                 and _only_moved(base, a, patched, b))
+        yield Change(kind="moved" if moved else "size", section=section, symbol=name, offset=0,
                      base=f"{len(data_a)} bytes", patched=f"{len(data_b)} bytes")
         return
-    slices = _slice(base, a), _slice(patched, b)
-    if data_a == data_b and len(slices[0]) == len(slices[1]) and all(
-            x.offset - a.start == y.offset - b.start and _identity(base, x) == _identity(patched, y)
-            for x, y in zip(*slices, strict=True)):
+    same_references = len(slices[0]) == len(slices[1]) and all(
+        x.offset - a.start == y.offset - b.start and _identity(base, x) == _identity(patched, y)
+        for x, y in zip(*slices, strict=True))
+    if data_a == data_b and same_references:
         return
+    skipped = branches.moved_branches(base, a, patched, b)
+    if same_references and skipped.every and _ends_of_branches(base, a, skipped.fields):
+        yield Change(kind="moved", section=section, symbol=name, offset=skipped.fields[0][0],
+                     base=skipped.target, patched="at another distance")
+        return
+    if skipped.every:
+        skipped = skipped._replace(applied=data_b)
     named = tuple({r.offset - unit.start: r for r in own} for own, unit in zip(slices, (a, b), strict=True))
-    yield _first(section, name, (base, patched), (data_a, data_b), (named[0], named[1]))
+    yield _first(section, name, (base, patched), (data_a, skipped.applied), (named[0], named[1]))
 
 
-def _slice(side: Content, unit: Unit) -> Sequence[Target]:
-    """The relocations within a unit."""
-    first = bisect_left(side.relocs, unit.start, key=_OFFSET)
-    return side.relocs[first:bisect_left(side.relocs, unit.end, lo=first, key=_OFFSET)]
+def _ends_of_branches(side: Content, unit: Unit, fields: Sequence[tuple[int, int]]) -> bool:
+    from harness.compare import disasm
+
+    return disasm.ends_of_branches(side, unit, fields)
+
+
+def _only_moved(base: Content, a: Unit, patched: Content, b: Unit) -> bool:
+    """Whether two functions differ only in how far the places are that they branch to."""
+    if not base.section.flags & patched.section.flags & SHF_EXECINSTR:
+        return False
+    from harness.compare import disasm
+
+    if not disasm.same_mnemonics(base, a, patched, b):
+        return False
+    left, right = disasm.decode(base, a), disasm.decode(patched, b)
+    if left is None or right is None or not disasm.same_but_for_places(left, right):
+        return False
+    # one text can have several encodings: only a branch may be encoded in another way
+    return all(x.is_branch or base.data[a.start + x.offset:a.start + x.offset + x.size]
+               == patched.data[b.start + y.offset:b.start + y.offset + y.size]
+               for x, y in zip(left, right, strict=True))
 
 
 def _identity(side: Content, reloc: Target | None) -> tuple[object, ...] | None:
@@ -95,13 +150,11 @@ def _identity(side: Content, reloc: Target | None) -> tuple[object, ...] | None:
         return None
     if reloc.key[0] == "@" or text_of(reloc.key) is not None:
         return reloc[1:]
-    return reloc.type, target_name(side.names, reloc)
+    return reloc.type, target_name(side.names, reloc, bias(side))
 
 
 _Named = dict[int, "Target"]
 """Relocations by their offset in a stretch."""
-
-_OFFSET = attrgetter("offset")
 
 
 def _first(section: str, symbol: str | None, sides: tuple[Content, Content], data: tuple[bytes, bytes],
@@ -111,7 +164,8 @@ def _first(section: str, symbol: str | None, sides: tuple[Content, Content], dat
     at_reloc = _first_reference(sides, relocs)
     if at_reloc is not None and (at_byte is None or at_reloc <= at_byte):
         found = [named.get(at_reloc) for named in relocs]
-        said = [None if r is None else target_name(side.names, r) for r, side in zip(found, sides, strict=True)]
+        said = [None if r is None else target_name(side.names, r, bias(side))
+                for r, side in zip(found, sides, strict=True)]
         if said[0] == said[1]:
             said = [f"{text} ({_form(r)})" if r else None for text, r in zip(said, found, strict=True)]
         return Change(kind="relocation", section=section, symbol=symbol, offset=at_reloc,
@@ -202,10 +256,10 @@ def _whole(section: str, base: Content, patched: Content) -> Change:
     return Change(kind="moved", section=section, offset=offset, base=said[0], patched=said[1])
 
 
-_BIND: Mapping[int, str] = {0: "local", 1: "global", 2: "weak", 10: "unique"}
-_TYPE: Mapping[int, str] = {0: "notype", 1: "object", 2: "func", 3: "section", 4: "file", 5: "common", 6: "tls",
+BIND: Mapping[int, str] = {0: "local", 1: "global", 2: "weak", 10: "unique"}
+TYPE: Mapping[int, str] = {0: "notype", 1: "object", 2: "func", 3: "section", 4: "file", 5: "common", 6: "tls",
                             10: "ifunc"}
-_VISIBILITY: Mapping[int, str] = {0: "default", 1: "internal", 2: "hidden", 3: "protected"}
+VISIBILITY: Mapping[int, str] = {0: "default", 1: "internal", 2: "hidden", 3: "protected"}
 
 
 def symbol_changes(base: Sequence[SymbolFact], patched: Sequence[SymbolFact]) -> list[Change]:
@@ -246,8 +300,8 @@ def _fact(fact: SymbolFact | None, other: SymbolFact | None) -> str | None:
     if fact is None:
         return None
     words = {
-        "bind": _BIND.get(fact.bind, f"binding {fact.bind}"), "type": _TYPE.get(fact.type, f"type {fact.type}"),
-        "other": _VISIBILITY.get(fact.other, f"st_other {fact.other:#x}"),
+        "bind": BIND.get(fact.bind, f"binding {fact.bind}"), "type": TYPE.get(fact.type, f"type {fact.type}"),
+        "other": VISIBILITY.get(fact.other, f"st_other {fact.other:#x}"),
         "where": f"in {printable(fact.where)}", "value": f"at {fact.value:#x}", "size": f"{fact.size} bytes",
     }
     return " ".join(text for name, text in words.items()

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from harness.compare import noise
 from harness.compare.elf import (
+    ET_REL,
     MAX_NAME,
     SHF_EXECINSTR,
     SHF_MERGE,
@@ -61,11 +63,15 @@ class Names:
 def names(model: Model) -> Names:
     """Sort the symbols of an object by place; aliases give one unit, named by the global one."""
     units: dict[int, list[Unit]] = {}
+    # values are offsets in an object, addresses in what is linked
+    linked = model.elf.type != ET_REL
+    starts = [section.addr if linked else 0 for section in model.elf.sections]
     usable = [s for s in model.symbols if s.section and s.type not in (STT_SECTION, STT_FILE)]
     for s in sorted(usable, key=lambda s: (s.value, -s.size, s.bind == STB_LOCAL, s.name)):
         own = units.setdefault(s.section, [])
-        if not own or s.value >= own[-1].end > own[-1].start or s.value > own[-1].start == own[-1].end:
-            own.append(Unit(s.value, s.value + s.size, s.name))
+        value = s.value - starts[s.section]
+        if not own or value >= own[-1].end > own[-1].start or value > own[-1].start == own[-1].end:
+            own.append(Unit(value, value + s.size, s.name))
     return Names(model=model, units=units, starts={index: [u.start for u in own] for index, own in units.items()})
 
 
@@ -74,6 +80,7 @@ def sibling_names(other: Names, model: Model) -> Names:
     return replace(other, model=model) if other.model.symbols is model.symbols else names(model)
 
 
+@lru_cache(maxsize=1 << 14)
 def stem(name: str) -> str:
     """A symbol's name without the numbers that noise rules know."""
     if not _DIGIT.search(name):
@@ -85,10 +92,13 @@ def stem(name: str) -> str:
     return name
 
 
-def target_name(names: Names, reloc: Target) -> str:
-    """A relocation's target as a person would name it: symbol and offset, a string, or section and offset."""
+def target_name(names: Names, reloc: Target, bias: int | None = None) -> str:
+    """A relocation's target as a person would name it: symbol and offset, a string, or section and offset.
+
+    `bias` is what to add to the addend where that is known; otherwise the machine's row says what it mostly is.
+    """
     model = names.model
-    addend = reloc.addend + model.machine.pc_bias.get(reloc.type, 0)
+    addend = reloc.addend + (model.machine.pc_bias.get(reloc.type, 0) if bias is None else bias)
     key = reloc.key
     if key[0] == "@":
         return printable(str(key[1])) + _plus(addend)
@@ -102,12 +112,50 @@ def target_name(names: Names, reloc: Target) -> str:
     value = addend + (int(key[1]) if len(key) > 1 else 0)
     if section.flags & SHF_MERGE and section.flags & SHF_STRINGS:
         return _string(model.elf.data, section, value)
+    return place_name(names, section, value)
+
+
+class Owners:
+    """Whose a place is: for tables with a record for every third instruction, so what is looked up is kept."""
+
+    __slots__ = ("_names", "_printable", "_sections")
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._sections: dict[str | int, tuple[Sequence[int], Sequence[Unit]]] = {}
+        self._printable: dict[str, str] = {}
+
+    def of(self, reloc: Target) -> tuple[str, int]:
+        """(symbol that covers a relocation's target, offset in it); the section where no symbol does. Not PC-biased."""
+        _offset, _type, key, value = reloc
+        name = str(key[0] if key[0] != "@" else key[1])
+        if key[0] != "@":
+            if len(key) > 1:
+                value += int(key[1])
+            found = self._sections.get(name)
+            if found is None:
+                section = self._names.model.sections.get(name)
+                number = section.number if section else -1
+                found = self._names.starts.get(number, ()), self._names.units.get(number, ())
+                self._sections[name] = found
+            index = bisect_right(found[0], value) - 1
+            # a place right behind a function is its end: where a call does not return, or the next one is unwound
+            if index >= 0 and value <= found[1][index][1]:
+                name, value = found[1][index][2], value - found[1][index][0]
+        said = self._printable.get(name)
+        if said is None:
+            said = self._printable[name] = printable(stem(name))
+        return said, value
+
+
+def place_name(names: Names, section: Section, value: int) -> str:
+    """A place in a section as a person would name it: symbol and offset, or section and offset."""
     index = bisect_right(names.starts.get(section.number, ()), value) - 1
     if index >= 0:
         unit = names.units[section.number][index]
         if value < max(unit.end, unit.start + 1):
             return printable(stem(unit.name)) + _plus(value - unit.start)
-    return printable(str(key[0])) + _plus(value)
+    return printable(names.model.keys[section.number]) + _plus(value)
 
 
 def code_at(names: Names, reloc: Target) -> str | None:

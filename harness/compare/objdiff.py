@@ -12,29 +12,31 @@ differs is attributed to symbols (`attribute`). A difference is never called noi
 
 from __future__ import annotations
 
-import stat
+import hashlib
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.compare import build_facts, elf, noise, pair, walk
+from harness.compare import build_facts, elf, inputs, noise, pair, walk
 from harness.compare.archive import members
 from harness.compare.values import Change, Comparison, ObjectDelta, RuleUse, printable
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Set
     from pathlib import Path
+
+    from harness.compare.inputs import Input
 
 Sites = dict[str, int]
 
 
 def compare(base: Path, patched: Path, *, strict: bool = False) -> Comparison:
-    """Compare two kernel build folders (O= outputs), or two object files.
+    """Compare two kernel build folders (O= outputs), two archives, or two object files, modules or kernel images.
 
     Args:
-        base, patched: both folders or both files.
+        base, patched: both folders, both archives or both objects.
         strict: allow no rule: whatever differs in a byte is a change.
 
     Raises:
@@ -42,24 +44,16 @@ def compare(base: Path, patched: Path, *, strict: bool = False) -> Comparison:
         InfraError: a file that cannot be read, or is no ELF object though its bytes differ.
     """
     start = time.perf_counter()
-    kinds = [_is_folder(path) for path in (base, patched)]
-    if kinds[0] != kinds[1]:
-        raise UsageError("cannot compare a folder with a file", where=f"{base}, {patched}",
-                         hint="name two build folders or two object files")
-    found = _folders(base, patched, strict=strict) if kinds[0] else _files(base, patched, strict=strict)
+    sides = inputs.open_input(base), inputs.open_input(patched)
+    if sides[0].kind != sides[1].kind:
+        raise UsageError(f"cannot compare {_A[sides[0].kind]} with {_A[sides[1].kind]}", where=f"{base}, {patched}",
+                         hint="name two build folders, two archives or two object files")
+    forms = {"folder": _folders, "archive": _archives, "object": _files}
+    found = forms[sides[0].kind](*sides, strict=strict)
     return _comparison(base, patched, strict, found, time.perf_counter() - start)
 
 
-def _is_folder(path: Path) -> bool:
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise UsageError(f"cannot compare: {error.strerror}", where=str(path),
-                         hint="name a kernel build folder or an object file") from error
-    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
-        raise UsageError("neither a folder nor a regular file", where=str(path))
-    return stat.S_ISDIR(mode)
-
+_A: Mapping[str, str] = {"folder": "a folder", "archive": "an archive", "object": "a file"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
@@ -71,28 +65,24 @@ class Found:
     excluded: tuple[tuple[str, int], ...] = ()
 
 
-def _files(base: Path, patched: Path, *, strict: bool) -> Found:
-    return Found(objects=[_object(base.name, base, patched, strict=strict)])
+def _files(base: Input, patched: Input, *, strict: bool) -> Found:
+    return Found(objects=[_object(base.path.name, base, patched, strict=strict)])
 
 
-def _folders(base: Path, patched: Path, *, strict: bool) -> Found:
-    a, b = walk.find(base), walk.find(patched)
-    for side, root in ((a, base), (b, patched)):
+def _folders(base: Input, patched: Input, *, strict: bool) -> Found:
+    a, b = walk.find(base.path), walk.find(patched.path)
+    for side, root in ((a, base.path), (b, patched.path)):
         if not side.objects:
             raise UsageError("no kernel object in this folder", where=str(root),
                              hint="name the O= folder of a finished build; an empty comparison proves nothing")
-    objects = [
-        _object(path, base / path, patched / path, strict=strict)
-        if path in a.objects and path in b.objects else (_one_sided(path, in_base=path in a.objects), {})
-        for path in sorted(a.objects | b.objects)
-    ]
+    objects = _all(base, a.objects, patched, b.objects, strict=strict)
     archives = [
-        _archive(path, base / path, patched / path) if path in a.archives and path in b.archives
+        _archive(path, base.path / path, patched.path / path) if path in a.archives and path in b.archives
         else _one_sided(path, in_base=path in a.archives)
         for path in sorted(a.archives | b.archives)
     ]
     scripts = [
-        _script(path, base / path, patched / path) if path in a.link_scripts and path in b.link_scripts
+        _script(path, base.path / path, patched.path / path) if path in a.link_scripts and path in b.link_scripts
         else _one_sided(path, in_base=path in a.link_scripts)
         for path in sorted(a.link_scripts | b.link_scripts)
     ]
@@ -100,22 +90,59 @@ def _folders(base: Path, patched: Path, *, strict: bool) -> Found:
     return Found(objects=objects, archives=archives, scripts=scripts, excluded=tuple(sorted(excluded.items())))
 
 
-def _one_sided(path: str, *, in_base: bool) -> ObjectDelta:
-    change = Change(kind="file", section="", base="present" if in_base else None,
-                    patched=None if in_base else "present")
+def _archives(base: Input, patched: Input, *, strict: bool) -> Found:
+    if not base.members or not patched.members:
+        raise UsageError("an archive without members", where=str((patched if base.members else base).path),
+                         hint="an empty comparison proves nothing")
+    objects = _all(base, base.members.keys(), patched, patched.members.keys(), strict=strict)
+    name = base.path.name
+    return Found(objects=objects, archives=[_order(name, base.order, patched.order)])
+
+
+def _all(base: Input, a: Set[str], patched: Input, b: Set[str], *, strict: bool) -> list[tuple[ObjectDelta, Sites]]:
+    """Every object of either side; those that were moved or renamed are said to be."""
+    places = _renamed(base, a - b, patched, b - a)
+    return [_object(name, base, patched, strict=strict) if name in a and name in b
+            else (_one_sided(name, in_base=name in a, other=places.get(name)), {}) for name in sorted(a | b)]
+
+
+def _renamed(base: Input, a: Set[str], patched: Input, b: Set[str]) -> dict[str, str]:
+    """Objects of one side only to where the other side has the same content."""
+    if not a or not b:
+        return {}
+    found: dict[str, str] = {}
+    content = {hashlib.sha256(patched.read(name)).digest(): name for name in sorted(b, reverse=True)}
+    for name in sorted(a):
+        other = content.pop(hashlib.sha256(base.read(name)).digest(), None)
+        if other is not None:
+            found |= {name: other, other: name}
+    return found
+
+
+def _one_sided(path: str, *, in_base: bool, other: str | None = None) -> ObjectDelta:
+    same = f"same content at {printable(other)}" if other else None
+    change = Change(kind="file", section="", base="present" if in_base else same,
+                    patched=same if in_base else "present")
     return ObjectDelta(path=path, status="only-base" if in_base else "only-patched", changes=(change,))
 
 
-def _object(path: str, base: Path, patched: Path, *, strict: bool) -> tuple[ObjectDelta, Sites]:
+def _object(path: str, base: Input, patched: Input, *, strict: bool) -> tuple[ObjectDelta, Sites]:
     """One object that both sides have."""
-    a, b = elf.read_bytes(base), elf.read_bytes(patched)
+    a, b = _read(base, path), _read(patched, path)
     if a == b:
         return ObjectDelta(path=path, status="identical"), {}
-    payloads = (_payload(base), _payload(patched)) if path == build_facts.PAYLOAD_OBJECT else (None, None)
-    result = pair.diff(path, elf.parse(a, str(base)), elf.parse(b, str(patched)), strict=strict, payloads=payloads)
+    payloads = (_payload(base.path / path), _payload(patched.path / path)) \
+        if path == build_facts.PAYLOAD_OBJECT else (None, None)
+    result = pair.diff(path, elf.parse(a, base.where(path)), elf.parse(b, patched.where(path)), strict=strict,
+                       payloads=payloads)
     return ObjectDelta(path=path, status="changed" if result.changes else "explained",
                        rules=tuple(sorted(result.sites)), changes=result.changes,
                        proof="" if result.changes else "rule"), result.sites
+
+
+def _read(side: Input, path: str) -> bytes:
+    # a walk has seen that it is a regular file below the folder
+    return inputs.read_regular(f"{side.path}/{path}", follow=False) if side.kind == "folder" else side.read(path)
 
 
 def _payload(header: Path) -> int | None:
@@ -129,6 +156,10 @@ def _archive(path: str, base: Path, patched: Path) -> ObjectDelta:
     """An archive: its list of members. What they hold is compared as the objects they are."""
     a, b = elf.read_bytes(base), elf.read_bytes(patched)
     names = (members(a, str(base)), members(b, str(patched))) if a != b else ((), ())
+    return _order(path, *names)
+
+
+def _order(path: str, *names: tuple[str, ...]) -> ObjectDelta:
     if names[0] == names[1]:
         return ObjectDelta(path=path, status="identical")
     at = next((i for i, (x, y) in enumerate(zip(*names, strict=False)) if x != y), min(map(len, names)))

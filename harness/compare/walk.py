@@ -51,9 +51,15 @@ EXCLUSIONS: tuple[tuple[str, re.Pattern[str]], ...] = (
 
 SYMLINK = "symbolic link"
 
+MODULE = "linked module"
+"""A `foo.ko` beside the `foo.o` it was linked from. Where there is none, as in /lib/modules, the `.ko` is compared."""
+
 
 def find(root: Path) -> Found:
-    """All `*.o`, `*.a` and `*.lds` files below `root`. Raises `InfraError` for a folder or file that cannot be read."""
+    """All `*.o`, `*.ko`, `*.a` and `*.lds` files below `root`.
+
+    Raises `InfraError` for a folder or file that cannot be read.
+    """
     objects: set[str] = set()
     archives: set[str] = set()
     scripts: set[str] = set()
@@ -67,14 +73,17 @@ def find(root: Path) -> Found:
                     if entry.is_dir(follow_symlinks=False):
                         if entry.name != ".git":
                             pending.append((entry.path, f"{prefix}{entry.name}/"))
-                    elif entry.name.endswith((".o", ".a")):
+                    elif entry.name.endswith((".o", ".a", ".ko")):
                         _sort_in(entry, prefix + entry.name, objects, archives, excluded)
                     elif entry.name.endswith(".lds") and entry.is_file(follow_symlinks=False):
                         scripts.add(prefix + entry.name)
         except OSError as error:
             raise InfraError(f"cannot read this folder: {error.strerror}", where=error.filename or folder) from error
-    return Found(objects=frozenset(objects), archives=frozenset(archives),
-                 link_scripts=frozenset(scripts), excluded=excluded)
+    for path in [path for path in objects if path.endswith(".ko") and f"{path[:-3]}.o" in objects]:
+        objects.remove(path)
+        excluded[path] = MODULE
+    return Found(objects=frozenset(objects), archives=frozenset(archives), link_scripts=frozenset(scripts),
+                 excluded=excluded)
 
 
 def _sort_in(entry: os.DirEntry[str], path: str, objects: set[str], archives: set[str],
@@ -87,4 +96,4 @@ def _sort_in(entry: os.DirEntry[str], path: str, objects: set[str], archives: se
     elif not entry.is_file(follow_symlinks=False):
         raise InfraError("not a regular file", where=entry.path, hint="remove it from the build folder")
     else:
-        (objects if path.endswith(".o") else archives).add(path)
+        (archives if path.endswith(".a") else objects).add(path)

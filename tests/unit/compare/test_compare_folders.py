@@ -138,10 +138,10 @@ def test_what_is_no_file_is_an_error(build: Path, patched: Path) -> None:
 
 def test_what_cannot_be_read_is_an_error(build: Path, patched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # root may read every file, so the refusal is played
-    def refuse(path: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(path))
+    def refuse(path: str, _flags: int) -> int:
+        raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(InfraError, match=r"dev\.o: cannot read: Permission denied"):
         compare(build, patched)
 

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The tables that the kernel's macros and objtool write beside the code: whose each record is.
+
+Pure. A record belongs to the function its first pointer points into, so that a reader is told of the function and
+not of bytes in a section. A record's length is not known here (it differs by kernel version): it is found from the
+relocations, which must stand at the same places in every record, or nothing is said.
+
+Sources: include/asm-generic/bug.h, arch/x86/include/asm/{extable,alternative,jump_label,orc_types}.h,
+tools/objtool/check.c.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.compare.naming import Owners, target_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.compare.content import Content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One row: the section's name, what a reader calls it, and how many relocations a record may have."""
+
+    name: str
+    section: re.Pattern[str]
+    pointers: tuple[int, ...]
+
+
+def _row(name: str, section: str, *pointers: int) -> Table:
+    return Table(name=name, section=re.compile(section), pointers=pointers)
+
+
+TABLES: tuple[Table, ...] = (
+    _row("exception table", r"__ex_table", 2),
+    _row("bug table", r"__bug_table", 2, 1),
+    _row("alternatives", r"\.altinstructions", 2),
+    _row("jump labels", r"__jump_table", 3),
+    _row("static calls", r"\.static_call_sites", 2),
+    _row("lock prefixes", r"\.smp_locks", 1),
+    _row("paravirt sites", r"\.parainstructions", 1),
+    _row("ftrace sites", r"__mcount_loc|__patchable_function_entries", 1),
+    _row("unwind table", r"\.orc_unwind_ip", 1),
+    _row("retpoline sites", r"\.retpoline_sites|\.return_sites|\.call_sites|\.ibt_endbr_seal", 1),
+    _row("objtool annotations", r"\.discard\.(reachable|unreachable|retpoline_safe|instr_begin|instr_end|ibt_\w+)", 1),
+)
+
+
+def table(section: str) -> Table | None:
+    """The row of a section's name."""
+    return next((row for row in TABLES if row.section.fullmatch(section)), None)
+
+
+def name_of(section: str) -> str:
+    """What a reader calls a section: its table's name, or its own."""
+    row = table(section)
+    return row.name if row else section
+
+
+Records = dict[str, list[tuple[object, ...]]]
+"""By owner: offset in the owner, what the other pointers point at, and the bytes of each record."""
+
+
+def records(side: Content) -> Records | None:
+    """The records of a table by owner; None where the section is no table or its records cannot be told apart."""
+    row = table(side.section.name)
+    if row is None:
+        return None
+    for count in row.pointers:
+        found = _split(side, count)
+        if found is not None:
+            return found
+    return None
+
+
+def _split(side: Content, count: int) -> Records | None:
+    number, rest = divmod(len(side.relocs), count)
+    if rest or not number or len(side.data) % number:
+        return {} if not side.relocs and not side.data else None
+    size = len(side.data) // number
+    places = [r.offset for r in side.relocs[:count]]
+    if any(r.offset != places[i % count] + i // count * size for i, r in enumerate(side.relocs)):
+        return None
+    found: Records = {}
+    named = Owners(side.names)
+    names, data = side.names, side.data
+    for index in range(number):
+        first = side.relocs[index * count]
+        who, at = named.of(first)
+        others = side.relocs[index * count + 1:(index + 1) * count]
+        said = tuple([(r.type, target_name(names, r, bias=0)) for r in others]) if others else ()
+        record = (at, first.type, said, data[index * size:(index + 1) * size])
+        own = found.get(who)
+        if own is None:
+            found[who] = [record]
+        else:
+            own.append(record)
+    return found
+
+
+def differing_owners(base: Records, patched: Records) -> Iterator[tuple[str, int, int, bool]]:
+    """(owner, number of records on each side, whether they only stand at other places in it) where records differ."""
+    for who in sorted(base.keys() | patched.keys()):
+        a, b = base.get(who, []), patched.get(who, [])
+        if a != b:
+            yield who, len(a), len(b), [record[1:] for record in a] == [record[1:] for record in b]
