@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.errors import ExitCode, HarnessError, InfraError, UsageError
-from harness.report.model import clean
 
 if TYPE_CHECKING:
     from harness.report.progress import Progress
@@ -320,7 +319,7 @@ def list_(what: str, plan: Path | None, as_json: bool) -> None:
         return
     widths = [max((len(str(row[key])) for row in rows), default=0) for key in (rows[0] if rows else {})]
     for row in rows:
-        click.echo("  ".join(f"{clean(str(value)):{width}}" for value, width in zip(row.values(), widths, strict=True))
+        click.echo("  ".join(f"{_clean(str(value)):{width}}" for value, width in zip(row.values(), widths, strict=True))
                    .rstrip())
 
 
@@ -354,8 +353,14 @@ def _guarded(call: Callable[[], Any]) -> int:
     return ExitCode.PASSED
 
 
+def _clean(text: str) -> str:
+    from harness.report.model import clean
+
+    return clean(text)
+
+
 def _say(text: str) -> None:
-    print(f"harness: {clean(text)}", file=sys.stderr)  # noqa: T201
+    print(f"harness: {_clean(text)}", file=sys.stderr)  # noqa: T201
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
