@@ -18,6 +18,8 @@ from harness.compare.values import printable
 
 _MOST_STEPS = 1_000_000
 _DEEPEST = 40
+_LARGEST = 1 << 24
+"""Bytes of a structure. Larger figures are damage, and would make endless tables of cache lines."""
 _ALIASES = {"DW_TAG_typedef": "", "DW_TAG_const_type": "const ", "DW_TAG_volatile_type": "volatile ",
             "DW_TAG_restrict_type": "restrict ", "DW_TAG_atomic_type": "_Atomic "}
 _TAGGED: Mapping[str, Kind] = {"DW_TAG_structure_type": "struct", "DW_TAG_union_type": "union"}
@@ -77,8 +79,14 @@ class _Reader:
             raise bad(self.where, "its types refer to each other too often")
 
     def layout(self, name: str, entry: Entry) -> Layout:
-        return Layout(name=printable(name), size=self.number(entry, "DW_AT_byte_size"),
-                      members=self.members(entry, 0, 0))
+        size = self.bounded(self.number(entry, "DW_AT_byte_size"))
+        return Layout(name=printable(name), size=size, members=self.members(entry, 0, 0))
+
+    def bounded(self, size: int) -> int:
+        """`size` where it can be a structure's."""
+        if not 0 <= size <= _LARGEST:
+            raise bad(self.where, f"no structure has {size} bytes")
+        return size
 
     def number(self, entry: Entry, name: str, default: int | None = None) -> int:
         """A constant. An address class value of DWARF 2 (`DW_OP_plus_uconst N`) counts as N."""
@@ -93,7 +101,8 @@ class _Reader:
         """The entry that `DW_AT_type` refers to; None for void."""
         if "DW_AT_type" not in entry.values:
             return None
-        found = self.by_offset.get(entry.values["DW_AT_type"])
+        value = entry.values["DW_AT_type"]
+        found = self.by_offset.get(value) if isinstance(value, int) else None
         if found is None:
             raise bad(self.where, f"{entry.tag} {text(entry)} refers to a type that is not there")
         return found
@@ -115,8 +124,8 @@ class _Reader:
             total = self.size(self.target(found), depth + 1)
             for length in self.lengths(found):
                 total *= length or 0
-            return total
-        return self.number(found, "DW_AT_byte_size")
+            return self.bounded(total)
+        return self.bounded(self.number(found, "DW_AT_byte_size"))
 
     def lengths(self, array: Entry) -> list[int | None]:
         """The number of elements in each dimension of an array; None for a flexible one."""
@@ -145,8 +154,10 @@ class _Reader:
         name = text(entry) if "DW_AT_name" in entry.values else ""
         width = self.number(entry, "DW_AT_bit_size") if "DW_AT_bit_size" in entry.values else None
         at = start + self.offset(entry, kind_entry, width)
+        self.bounded(at // 8)
         declaration = self.spell(kind_entry, name)
         if width is not None:
+            self.bounded(width)
             return Member(name=name, declaration=f"{declaration}:{width}", start=at, bits=width,
                           unit=8 * self.size(kind_entry))
         kind, held = self.held(bare)

@@ -11,7 +11,8 @@ from compare_kit import Compile, compile_into
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.compare import layout_text
+from harness.compare import dwarf_types, layout_text
+from harness.compare.dwarf import Entry
 from harness.compare.dwarf_types import Declared, read_layout
 from harness.compare.layout import Layout, compare_layouts, entries, find, holes, place
 from harness.errors import InfraError
@@ -204,3 +205,46 @@ def test_damaged_debug_information_is_an_error_or_a_layout(latest: bytes, data: 
         delta = compare_layouts(found, layout(latest, "outer"))
         assert layout_text.table(delta)
         assert all(line.isascii() and line.isprintable() for line in layout_text.table(delta))
+
+
+def entry(tag: str, *children: Entry, **values: object) -> Entry:
+    return Entry(tag=f"DW_TAG_{tag}", values={f"DW_AT_{name}": value for name, value in values.items()},
+                 children=list(children))
+
+
+def hostile(kind: str) -> tuple[dict[int, Entry], list[Entry]]:
+    """Debug information that no compiler writes."""
+    member = entry("member", name=b"m", type=1, data_member_location=0)
+    one = entry("base_type", name=b"int", byte_size=4)
+    whole = entry("structure_type", member, name=b"s", byte_size=4)
+    if kind == "a type that is no reference":
+        member.values["DW_AT_type"] = [1]
+    elif kind == "a typedef of itself":
+        one = entry("typedef", name=b"t", type=1)
+    elif kind == "a structure that holds itself":
+        one = whole
+    elif kind == "a function type that takes itself, twice":
+        one = entry("subroutine_type", entry("formal_parameter", type=1), entry("formal_parameter", type=1))
+    elif kind == "a place beyond all":
+        member.values["DW_AT_data_member_location"] = 1 << 60
+    elif kind == "a negative size":
+        whole.values["DW_AT_byte_size"] = -4
+    elif kind == "a negative width":
+        member.values["DW_AT_bit_size"] = -1
+    elif kind == "an endless array":
+        one = entry("array_type", entry("subrange_type", count=1 << 62), type=2)
+    elif kind == "a size that is an expression":
+        one.values["DW_AT_byte_size"] = [0x97]
+    return {1: one, 2: entry("base_type", name=b"int", byte_size=4)}, [entry("compile_unit", whole)]
+
+
+@pytest.mark.parametrize("kind", [
+    "a type that is no reference", "a typedef of itself", "a structure that holds itself",
+    "a function type that takes itself, twice", "a place beyond all", "a negative size", "a negative width",
+    "an endless array", "a size that is an expression"])
+def test_what_no_compiler_writes_is_an_error(monkeypatch: pytest.MonkeyPatch, latest: bytes, kind: str) -> None:
+    monkeypatch.setattr(dwarf_types, "read_entries", lambda *_: hostile("nothing"))
+    assert layout(latest, "s").members[0].declaration == "int m"
+    monkeypatch.setattr(dwarf_types, "read_entries", lambda *_: hostile(kind))
+    with pytest.raises(InfraError, match="cannot read the debug information"):
+        read_layout(latest, "s", where="x.o")
