@@ -168,11 +168,10 @@ def _first(section: str, symbol: str | None, sides: tuple[Content, Content], dat
                 for r, side in zip(found, sides, strict=True)]
         if said[0] == said[1]:
             said = [f"{text} ({_form(r)})" if r else None for text, r in zip(said, found, strict=True)]
-        return Change(kind="relocation", section=section, symbol=symbol, offset=at_reloc,
-                      base=said[0], patched=said[1], about=None if symbol else _record_of(sides, at_reloc))
+        return Change(kind="relocation", section=section, symbol=symbol or _record_of(sides, at_reloc), offset=at_reloc,
+                      base=said[0], patched=said[1])
     at = at_byte or 0
-    return Change(kind="bytes", section=section, symbol=symbol, offset=at,
-                  about=None if symbol else _record_of(sides, at),
+    return Change(kind="bytes", section=section, symbol=symbol or _record_of(sides, at), offset=at,
                   base=data[0][at:at + _SHOWN_BYTES].hex(" "), patched=data[1][at:at + _SHOWN_BYTES].hex(" "))
 
 

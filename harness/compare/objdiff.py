@@ -245,8 +245,7 @@ _PHRASES: Mapping[str, str] = {
 
 def describe(change: Change) -> str:
     """One change in one line, without the object's path; `none` stands for what a side does not have."""
-    name = change.symbol or change.about
-    place = f"{name} ({change.section})" if name else change.section
+    place = f"{change.symbol} ({change.section})" if change.symbol else change.section
     offset = "?" if change.offset is None else f"{change.offset}" if change.kind == "script" else f"{change.offset:#x}"
     sides = f"{change.base or 'none'} -> {change.patched or 'none'}"
     text = _PHRASES.get(change.kind, "{sides}").format(offset=offset, sides=sides)

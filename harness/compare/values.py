@@ -31,11 +31,11 @@ class Change:
     Attributes:
         kind: what differs.
         section: the section it is in, "" where it is the whole file.
-        symbol: the function or datum that holds the differing bytes, None where no symbol covers them.
-        offset: bytes from the symbol's start, or the section's where there is no symbol; None where it has no place.
+        symbol: the function or datum that holds the differing bytes; for a record of a table without symbols
+            (`__bug_table`, `.altinstructions`, `__ex_table`), the function it is for; None where neither is known.
+        offset: bytes from the symbol's start, or the section's where no symbol of it is named; None where it has no
+            place.
         base, patched: the two sides in a few words; None where a side has no such thing.
-        about: where `symbol` is None and the place is a record of a table (`__bug_table`, `.altinstructions`,
-            `__ex_table`), the function the record is for.
     """
 
     kind: Kind
@@ -44,7 +44,6 @@ class Change:
     offset: int | None = None
     base: str | None = None
     patched: str | None = None
-    about: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +153,7 @@ class Comparison:
 
 
 def _delta_json(delta: ObjectDelta) -> dict[str, object]:
-    names = ("kind", "section", "symbol", "offset", "base", "patched", "about")
+    names = ("kind", "section", "symbol", "offset", "base", "patched")
     return {"path": printable(delta.path), "status": delta.status, "rules": list(delta.rules),
             "proof": delta.proof, "proof_note": printable(delta.proof_note),
             "changes": [{name: getattr(change, name) for name in names} for change in delta.changes]}

@@ -35,6 +35,7 @@ class Pair:
     """The two objects of a row in one configuration.
 
     Attributes:
+        base, patched: a folder for each side, which holds nothing but the object, at its path.
         out, source: the folder the base was built in, and the tree.
         overrides: files of the tree that differ, by path: of the base, of the patched side.
     """
@@ -63,7 +64,7 @@ class Tools:
 
 def make(seeds: Sequence[Seed], config: str, inputs: Inputs, store: Store, folder: Path,
          deadline: Deadline) -> tuple[Pair, ...]:
-    """Compile every row's two objects below `folder`, as `base/<key>.o` and `patched/<key>.o`."""
+    """Compile every row's two objects below `folder`; for other tools also as `base/<key>.o` and `patched/<key>.o`."""
     changed = inputs.trees["patched"]
     fragments = [*inputs.plan.variant(VARIANT).fragments,
                  *(ROOT / "kernel-configs" / f"{name}.config" for name in FRAGMENTS[config])]
@@ -72,16 +73,17 @@ def make(seeds: Sequence[Seed], config: str, inputs: Inputs, store: Store, folde
     out = partial.objects(changed, configured, [seed.object for seed in seeds], arch=inputs.arch,
                           toolchain=inputs.toolchain, store=store, deadline=deadline)
     source = tree.prepare(changed, store, deadline=deadline)
-    for side in ("base", "patched"):
-        (folder / side).mkdir(parents=True)
-
     def one(seed: Seed) -> Pair:
         before = _edited(seed, seed.before, out, source, folder / "edits" / seed.key / "base")
         after = _edited(seed, (*seed.before, *seed.after), out, source, folder / "edits" / seed.key / "patched")
-        pair = Pair(seed=seed, config=config, base=folder / "base" / f"{seed.key}.o", out=out, source=source,
-                    patched=folder / "patched" / f"{seed.key}.o", overrides=(before, after))
-        for path, overrides in ((pair.base, before), (pair.patched, after)):
-            path.write_bytes(compiled(pair, overrides, deadline) if overrides else (out / seed.object).read_bytes())
+        root = folder / "pairs" / seed.key
+        pair = Pair(seed=seed, config=config, base=root / "base", patched=root / "patched", out=out, source=source,
+                    overrides=(before, after))
+        for side, overrides in ((pair.base, before), (pair.patched, after)):
+            data = compiled(pair, overrides, deadline) if overrides else (out / seed.object).read_bytes()
+            for path in (side / seed.object, folder / side.name / f"{seed.key}.o"):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
         return pair
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
@@ -126,7 +128,7 @@ it of a pair (`compiled` makes its objects again with other files and options), 
 def verdict(delta: ObjectDelta) -> Verdict:
     """A comparison's result in the table's terms; numbers of static locals are cut off."""
     if delta.status == "changed":
-        named = {_name(c.symbol or c.about or c.section or c.kind) for c in delta.changes}
+        named = {_name(c.symbol or c.section or c.kind) for c in delta.changes}
         return Verdict("changed", tuple(sorted(named)))
     if delta.status == "explained":
         return Verdict("explained", delta.rules)
