@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Structures with everything that a layout can have; test_layout.py and tests/build/test_layout.py look at them. */
+/* Structures with everything that a layout can have; test_compare_layout.py and tests/build/test_layout.py look at them. */
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
