@@ -85,6 +85,42 @@ def test_what_the_compiler_says_of_its_size_is_the_same(patched_both: Build, inp
     assert isinstance(wrong, KernelError)
 
 
+OURS = "#ifdef CONFIG_SKB_EXTENSIONS\n\t__u8\t\t\tactive_extensions;\n#endif\n"
+
+
+@pytest.mark.parametrize(("edits", "size", "answer", "why"), [
+    ([], 224, Answer.YES, "fills a hole at 127 (143 in base)"),
+    ([(OURS, ""), ("\tunsigned int\t\tlen,\n", f"{OURS}\tunsigned int\t\tlen,\n")], 232, Answer.NO,
+     "fills no hole: base has `nf_bridge` there, at 120"),
+    ([(OURS, ""), ("\tsk_buff_data_t\t\ttail;\n", f"{OURS}\tsk_buff_data_t\t\ttail;\n")], 232, Answer.NO,
+     "fills no hole: base has none between"),
+    ([(OURS, OURS.replace("__u8\t", "__u16\t"))], 232, Answer.NO, "1 byte free between `pp_recycle` and the union of"),
+    ([(OURS, OURS.replace(";", ", another;"))], 232, Answer.UNKNOWN, "the series also adds `another`"),
+    ([(OURS, OURS.replace(";", " __aligned(128);"))], 256, Answer.NO, "too few for it where it lies"),
+], ids=["as it is", "before len", "before tail", "of two bytes", "with another", "aligned"])
+def test_a_series_that_does_it_wrong(base_both: Build, patched_both: Build, inputs: Inputs, store: Store,
+                                     tmp_path: Path, measure: Measure, edits: Sequence[tuple[str, str]], size: int,
+                                     answer: Answer, why: str) -> None:
+    """The real header with the member elsewhere, or another one."""
+    tree = prepare(inputs.trees["patched"], store, deadline=Deadline.after(300))
+    text = (tree / "include/linux/skbuff.h").read_text(encoding="utf-8")
+    for old, new in edits:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    (tmp_path / "skbuff.h").write_text(text, encoding="utf-8")
+    (made,) = recompile(patched_both.out, tree, [Job(
+        object="init/main.o", text="#include <linux/skbuff.h>\nstruct sk_buff *p;\n", flags=("-g",))],
+        deadline=Deadline.after(300), overrides={"include/linux/skbuff.h": tmp_path / "skbuff.h"})
+    base = measure(base_both, "sk_buff", "linux/skbuff.h")
+    assert isinstance(base, Layout)
+    assert isinstance(made, bytes)
+    patched = read_layout(made, "sk_buff", where="probe")
+    assert isinstance(patched, Layout)
+    fit = fills_hole(base, patched, "active_extensions")
+    assert (patched.size, fit.answer) == (size, answer), fit
+    assert why in fit.why
+
+
 @pytest.mark.parametrize(("struct", "header", "why"), [
     ("sk_bufff", "linux/skbuff.h", "there is no struct sk_bufff in linux/skbuff.h"),
     ("bpf_prog", "linux/skbuff.h", "struct bpf_prog is only declared in linux/skbuff.h, not defined"),
