@@ -218,7 +218,9 @@ def _symbol(name: str, changes: list[Change], base: ObjectView, patched: ObjectV
 
 
 def plain_entries(change: Change) -> str:
-    """`2 -> 3 entries`, `2 entries differ`."""
+    """`2 -> 3 entries`, `2 entries differ`, `2 entries with other line numbers`."""
+    if str(change.patched).endswith(tables.LINES):
+        return str(change.patched)
     counts = [(side or "0").split(" ")[0] for side in (change.base, change.patched)]
     if counts[0] == counts[1]:
         return f"{change.base} differ{'s' * (counts[0] == '1')}"

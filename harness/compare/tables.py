@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.compare.content import Content
+    from harness.compare.machine import Machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,9 @@ def name_of(section: str) -> str:
     row = table(section)
     return row.name if row else section
 
+
+PLACES, LINES = "at other places", "with other line numbers"
+"""What `differing_owners` can know to be all that differs."""
 
 Records = dict[str, list[tuple[object, ...]]]
 """By owner: offset in the owner, what the other pointers point at, and the bytes of each record."""
@@ -103,9 +107,33 @@ def _split(side: Content, count: int) -> Records | None:
     return found
 
 
-def differing_owners(base: Records, patched: Records) -> Iterator[tuple[str, int, int, bool]]:
-    """(owner, number of records on each side, whether they only stand at other places in it) where records differ."""
+def differing_owners(base: Records, patched: Records,
+                     lined: Machine | None) -> Iterator[tuple[str, int, int, str]]:
+    """(owner, number of records on each side, what is all that differs if that is known) where records differ.
+
+    `lined`: the machine whose records have line numbers, for a bug table.
+    """
     for who in sorted(base.keys() | patched.keys()):
         a, b = base.get(who, []), patched.get(who, [])
         if a != b:
-            yield who, len(a), len(b), [record[1:] for record in a] == [record[1:] for record in b]
+            what = ""
+            if len(a) == len(b):
+                left, right = ([record[1:] for record in side] for side in (a, b))
+                if left == right:
+                    what = PLACES
+                elif lined and _without_lines(left, lined) == _without_lines(right, lined):
+                    what = LINES
+            yield who, len(a), len(b), what
+
+
+def _without_lines(found: list[tuple[object, ...]], machine: Machine) -> object:
+    """Records of a bug table with their line numbers cut out; something equal to nothing where there is no such row."""
+    result: list[tuple[object, ...]] = []
+    for kind, others, data in found:
+        row = next((row for row in machine.bug_tables if isinstance(data, bytes) and row.size == len(data)
+                    and kind == row.reloc_type and isinstance(others, tuple) and len(others) == 1), None)
+        if row is None or not isinstance(data, bytes):
+            return object()
+        at, width = row.line
+        result.append((others, data[:at], data[at + width:]))
+    return result

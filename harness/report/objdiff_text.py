@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.compare.opened import Views
     from harness.compare.values import Comparison, ObjectDelta
 
-LIMIT = 40
+LIMIT = 30
 """Lines of changes in a summary unless all are asked for."""
 
 

@@ -145,6 +145,8 @@ CASES = {
     "exception table": (EXTABLE.format(1), EXTABLE.format(3), ["f: exception table (1 entry differs)"], True),
     "alternatives": (ALTERNATIVE.format(20), ALTERNATIVE.format(21), ["f: alternatives (1 entry differs)"], True),
     "bug flags": (BUG.format(1), BUG.format(3), ["f: bug table (1 entry differs)"], True),
+    "bug line": (BUG.format(1), ".text\nnop\n" + BUG.format(1).replace("10,", "12,"),
+                 ["f: bug table (1 entry with other line numbers)"], True),
     "modinfo": (MODINFO % "GPL", MODINFO % "MIT", ['.modinfo: strings "license=GPL" -> "license=MIT"'], True),
     "versions": (VERSIONS % "0x12345678", VERSIONS % "0x12345679",
                  ["__versions: skb_clone crc 0x12345678 -> crc 0x12345679"], True),
