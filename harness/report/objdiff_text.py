@@ -54,7 +54,7 @@ def summary(opened: Opened, limit: int | None = LIMIT) -> list[str]:
     moved = sum(item[3] for item in found)
     lines = counts(opened.comparison)
     if found:
-        lines.append(f"{len(found) - moved} changed places in functions, data and sections; {moved} only moved")
+        lines.append(f"changed functions, data and sections: {len(found) - moved}; only moved: {moved}")
     lines += [f"{printable(delta.path)}: {opened.line(delta, key, changes).text}"
               for delta, key, changes, _moved in found[:limit]]
     if limit is not None and len(found) > limit:

@@ -208,6 +208,33 @@ def test_another_callee_is_no_moved_one(lines) -> None:
     assert [line.text for line in found] == ["f+0x2: call one -> two"]
 
 
+def test_a_constant_that_looks_like_a_moved_call_is_a_change(lines) -> None:
+    # movabs with the bytes of a call to callee in its constant: only a decoder can tell
+    source = """
+.type callee,@function
+callee: ret
+.size callee,.-callee
+.skip {},0x90
+.type f,@function
+f: .byte 0x48,0xb8,0xe8
+.long callee-.-4
+.byte 0,0,0
+ret
+.size f,.-f
+"""
+    found = {line.name: line for line in lines(source.format(8), source.format(300), asm=True)}
+    assert not found["f"].moved
+    assert found["f"].says.startswith("movabsq $")
+
+
+def test_another_encoding_of_one_text_is_a_change(lines) -> None:
+    # mov %rax,%rbx in both of its encodings, and a jump that got longer
+    source = ".type f,@function\nf: .byte {}\njmp g\n.size f,.-f\n.skip {},0x90\n.type g,@function\ng: ret\n.size g,.-g"
+    found = {line.name: line for line in lines(source.format("0x48,0x89,0xc3", 8), source.format("0x48,0x8b,0xd8", 300),
+                                               asm=True)}
+    assert not found["f"].moved
+
+
 def test_a_jump_that_got_longer_is_no_change_of_its_function(lines) -> None:
     source = ".type f,@function\nf: jmp g\n.size f,.-f\n.skip {},0x90\n.type g,@function\ng: ret\n.size g,.-g"
     found = {line.name: line for line in lines(source.format(8), source.format(300), asm=True)}
