@@ -174,7 +174,10 @@ def _table_words(kind: str, name: str, base: ObjectView, patched: ObjectView) ->
         return _listed(*({symbol: said for symbol, said in side.items() if _same_class(base, patched, symbol)}
                          for side in (base.exports, patched.exports)))
     if (kind, name) == ("section", ".discard.addressable"):
-        return _listed(base.addressable, patched.addressable) or "the same marks, with other numbers in their names"
+        marks = [f"{word} {name}" for word, one, other in (("no longer keeps", base, patched), ("keeps", patched, base))
+                 for name in sorted(one.addressable - other.addressable)]
+        return ", ".join(marks[:_SHOWN]) + f", {len(marks) - _SHOWN} more" * (len(marks) > _SHOWN) or \
+            "the same marks, with other numbers in their names"
     return ""
 
 

@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from harness.compare.naming import Owners, target_name
+from harness.compare.content import bias, within
+from harness.compare.model import resolve
+from harness.compare.naming import Owners, Unit, target_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,27 +29,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """One row: the section's name, what a reader calls it, and how many relocations a record may have."""
+    """One row.
+
+    Attributes:
+        name: what a reader calls it.
+        section: the section's name.
+        pointers: how many relocations a record may have.
+        index: the section that says whose each part of this one is: its n-th record's first pointer says whose, the
+            second, if there is one, where the part begins; without a second all parts are equally long.
+    """
 
     name: str
     section: re.Pattern[str]
     pointers: tuple[int, ...]
+    index: str = ""
 
 
-def _row(name: str, section: str, *pointers: int) -> Table:
-    return Table(name=name, section=re.compile(section), pointers=pointers)
+def _row(name: str, section: str, *pointers: int, index: str = "") -> Table:
+    return Table(name=name, section=re.compile(section), pointers=pointers, index=index)
 
 
 TABLES: tuple[Table, ...] = (
     _row("exception table", r"__ex_table", 2),
     _row("bug table", r"__bug_table", 2, 1),
     _row("alternatives", r"\.altinstructions", 2),
+    _row("alternatives", r"\.altinstr_replacement", 2, index=".altinstructions"),
     _row("jump labels", r"__jump_table", 3),
     _row("static calls", r"\.static_call_sites", 2),
     _row("lock prefixes", r"\.smp_locks", 1),
     _row("paravirt sites", r"\.parainstructions", 1),
     _row("ftrace sites", r"__mcount_loc|__patchable_function_entries", 1),
     _row("unwind table", r"\.orc_unwind_ip", 1),
+    _row("unwind table", r"\.orc_unwind", 1, index=".orc_unwind_ip"),
     _row("retpoline sites", r"\.retpoline_sites|\.return_sites|\.call_sites|\.ibt_endbr_seal", 1),
     _row("objtool annotations", r"\.discard\.(reachable|unreachable|retpoline_safe|instr_begin|instr_end|ibt_\w+)", 1),
 )
@@ -75,6 +89,8 @@ def records(side: Content) -> Records | None:
     row = table(side.section.name)
     if row is None:
         return None
+    if row.index:
+        return _indexed(side, row)
     for count in row.pointers:
         found = _split(side, count)
         if found is not None:
@@ -104,6 +120,39 @@ def _split(side: Content, count: int) -> Records | None:
             found[who] = [record]
         else:
             own.append(record)
+    return found
+
+
+def _indexed(side: Content, row: Table) -> Records | None:
+    """The parts of a section that another one points into."""
+    model = side.names.model
+    index = model.sections.get(row.index)
+    if index is None:
+        return None
+    relocs = resolve(model, index)[1]
+    count = row.pointers[0]
+    number = len(relocs) // count
+    if not number or len(relocs) % count:
+        return None
+    named = Owners(side.names)
+    if count == 1:
+        if len(side.data) % number or side.relocs:
+            return None
+        size = len(side.data) // number
+        starts = [at * size for at in range(number)]
+    else:
+        targets = [relocs[at * count + 1] for at in range(number)]
+        if any(r.key != (side.section.name,) or not 0 <= r.addend <= len(side.data) for r in targets):
+            return None
+        starts = [r.addend for r in targets]
+    ends = dict(pairwise(sorted({*starts, len(side.data)})))
+    found: Records = {}
+    for at, start in enumerate(starts):
+        who, place = named.of(relocs[at * count])
+        end = ends.get(start, start)
+        inside = within(side, Unit(start, end, ""))
+        said = tuple([(r.offset - start, r.type, target_name(side.names, r, bias(side))) for r in inside])
+        found.setdefault(who, []).append((place, 0, said, side.data[start:end]))
     return found
 
 

@@ -97,6 +97,20 @@ ud2
 .long f-., .Lfile-.
 .short 10, {}
 """
+ORC = """
+.text
+.type f,@function
+f: nop
+.size f,.-f
+.type g,@function
+g: nop
+.size g,.-g
+.section .orc_unwind_ip,"a"
+.long f-., g-.
+.section .orc_unwind,"a"
+.short %s, 0, 0
+.short %s, 0, 0
+"""
 MODINFO = '.section .modinfo,"a"\n.asciz "license=%s"\n.asciz "author=A"'
 VERSIONS = '.section __versions,"a"\n.quad %s\n.asciz "skb_clone"\n.balign 64'
 
@@ -144,6 +158,9 @@ CASES = {
                   ["speed: module parameter permissions 0644, param_ops_int -> permissions 0444, param_ops_int"], True),
     "exception table": (EXTABLE.format(1), EXTABLE.format(3), ["f: exception table (1 entry differs)"], True),
     "alternatives": (ALTERNATIVE.format(20), ALTERNATIVE.format(21), ["f: alternatives (1 entry differs)"], True),
+    "alternative code": (ALTERNATIVE.format(20), ALTERNATIVE.format(20).replace("0xca", "0xcb"),
+                         ["f: alternatives (1 entry differs)"], True),
+    "unwind": (ORC % (5, 6), ORC % (5, 7), ["g: unwind table (1 entry differs)"], True),
     "bug flags": (BUG.format(1), BUG.format(3), ["f: bug table (1 entry differs)"], True),
     "bug line": (BUG.format(1), ".text\nnop\n" + BUG.format(1).replace("10,", "12,"),
                  ["f: bug table (1 entry with other line numbers)"], True),
