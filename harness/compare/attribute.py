@@ -54,10 +54,11 @@ def _table(section: str, base: Content, patched: Content) -> list[Change]:
     sides = tables.records(base), tables.records(patched) if tables.table(patched.section.name) else None
     if sides[0] is None or sides[1] is None:
         return []
+    lined = base.names.model.machine if base.section.name == "__bug_table" else None
     changes = [
-        Change(kind="moved" if moved else "bytes" if a == b else "size", section=section, symbol=who,
-               base=_entries(a), patched="at other places" if moved else _entries(b))
-        for who, a, b, moved in tables.differing_owners(sides[0], sides[1])]
+        Change(kind="moved" if what == tables.PLACES else "bytes" if a == b else "size", section=section, symbol=who,
+               base=_entries(a), patched=f"{_entries(b)} {what}".rstrip())
+        for who, a, b, what in tables.differing_owners(sides[0], sides[1], lined)]
     return changes or [Change(kind="moved", section=section, base="the functions it is about",
                               patched="at other offsets")]
 
@@ -105,20 +106,20 @@ def _unit_change(section: str, base: Content, a: Unit, patched: Content, b: Unit
         yield Change(kind="moved" if moved else "size", section=section, symbol=name, offset=0,
                      base=f"{len(data_a)} bytes", patched=f"{len(data_b)} bytes")
         return
-    same_references = len(slices[0]) == len(slices[1]) and all(
-        x.offset - a.start == y.offset - b.start and _identity(base, x) == _identity(patched, y)
-        for x, y in zip(*slices, strict=True))
-    if data_a == data_b and same_references:
-        return
-    skipped = branches.moved_branches(base, a, patched, b)
-    if same_references and skipped.every and _ends_of_branches(base, a, skipped.fields):
-        yield Change(kind="moved", section=section, symbol=name, offset=skipped.fields[0][0],
-                     base=skipped.target, patched="at another distance")
-        return
-    if skipped.every:
-        skipped = skipped._replace(applied=data_b)
+    skipped = branches.moved_branches(base, a, patched, b) if data_a != data_b else None
+    if skipped is None or skipped.every:
+        same_references = len(slices[0]) == len(slices[1]) and all(
+            x.offset - a.start == y.offset - b.start and _identity(base, x) == _identity(patched, y)
+            for x, y in zip(*slices, strict=True))
+        if skipped is None and same_references:
+            return
+        if skipped is not None and same_references and _ends_of_branches(base, a, skipped.fields):
+            yield Change(kind="moved", section=section, symbol=name, offset=skipped.fields[0][0],
+                         base=skipped.target, patched="at another distance")
+            return
+    applied = data_b if skipped is None or skipped.every else skipped.applied
     named = tuple({r.offset - unit.start: r for r in own} for own, unit in zip(slices, (a, b), strict=True))
-    yield _first(section, name, (base, patched), (data_a, skipped.applied), (named[0], named[1]))
+    yield _first(section, name, (base, patched), (data_a, applied), (named[0], named[1]))
 
 
 def _ends_of_branches(side: Content, unit: Unit, fields: Sequence[tuple[int, int]]) -> bool:
@@ -161,7 +162,7 @@ def _first(section: str, symbol: str | None, sides: tuple[Content, Content], dat
            relocs: tuple[_Named, _Named]) -> Change:
     """The first differing byte or relocation of two stretches of equal length, whichever comes first."""
     at_byte = _first_difference(*data)
-    at_reloc = _first_reference(sides, relocs)
+    at_reloc = _first_reference(sides, relocs, at_byte)
     if at_reloc is not None and (at_byte is None or at_reloc <= at_byte):
         found = [named.get(at_reloc) for named in relocs]
         said = [None if r is None else target_name(side.names, r, bias(side))
@@ -200,10 +201,11 @@ def _record_of(sides: tuple[Content, Content], at: int) -> str | None:
     return printable(name) if name and not found else None
 
 
-def _first_reference(sides: tuple[Content, Content], relocs: tuple[_Named, _Named]) -> int | None:
-    """Offset of the first relocation that differs or stands on one side only."""
-    return next((o for o in sorted(relocs[0].keys() | relocs[1].keys())
-                 if _identity(sides[0], relocs[0].get(o)) != _identity(sides[1], relocs[1].get(o))), None)
+def _first_reference(sides: tuple[Content, Content], relocs: tuple[_Named, _Named],
+                     until: int | None = None) -> int | None:
+    """Offset of the first relocation that differs or stands on one side only; none behind `until` is looked at."""
+    return next((o for o in sorted(relocs[0].keys() | relocs[1].keys()) if (until is None or o <= until) and
+                 _identity(sides[0], relocs[0].get(o)) != _identity(sides[1], relocs[1].get(o))), None)
 
 
 def _first_difference(a: bytes, b: bytes) -> int | None:

@@ -115,7 +115,9 @@ def line(key: Group, changes: list[Change], base: ObjectView | None, patched: Ob
             return Line(name=name, section=first.section, offset=None, says=said)
         if kind == "symbol":
             return _symbol(name, changes, base, patched)
-    return Line(name=name, section=first.section, offset=first.offset,
+    # of an archive and a linker script it counts members and lines, and `plain` says it
+    offset = None if first.kind in ("archive", "script") else first.offset
+    return Line(name=name, section=first.section, offset=offset,
                 says="; ".join(dict.fromkeys(plain(change) for change in changes)))
 
 
@@ -136,6 +138,8 @@ def plain(change: Change) -> str:
     a, b = change.base, change.patched
     if change.kind == "archive":
         return f"link order, member {change.offset}: {a or 'none'} -> {b or 'none'}"
+    if change.kind == "script":
+        return f"linker script, line {change.offset}: {a or 'none'} -> {b or 'none'}"
     if change.kind == "file" and "present" in (a, b):
         side, other = ("base", b) if a == "present" else ("patched", a)
         return f"only in {side}{f' ({other})' if other else ''}"
@@ -174,7 +178,10 @@ def _table_words(kind: str, name: str, base: ObjectView, patched: ObjectView) ->
         return _listed(*({symbol: said for symbol, said in side.items() if _same_class(base, patched, symbol)}
                          for side in (base.exports, patched.exports)))
     if (kind, name) == ("section", ".discard.addressable"):
-        return _listed(base.addressable, patched.addressable) or "the same marks, with other numbers in their names"
+        marks = [f"{word} {name}" for word, one, other in (("no longer keeps", base, patched), ("keeps", patched, base))
+                 for name in sorted(one.addressable - other.addressable)]
+        return ", ".join(marks[:_SHOWN]) + f", {len(marks) - _SHOWN} more" * (len(marks) > _SHOWN) or \
+            "the same marks, with other numbers in their names"
     return ""
 
 
@@ -218,7 +225,9 @@ def _symbol(name: str, changes: list[Change], base: ObjectView, patched: ObjectV
 
 
 def plain_entries(change: Change) -> str:
-    """`2 -> 3 entries`, `2 entries differ`."""
+    """`2 -> 3 entries`, `2 entries differ`, `2 entries with other line numbers`."""
+    if str(change.patched).endswith(tables.LINES):
+        return str(change.patched)
     counts = [(side or "0").split(" ")[0] for side in (change.base, change.patched)]
     if counts[0] == counts[1]:
         return f"{change.base} differ{'s' * (counts[0] == '1')}"

@@ -136,10 +136,10 @@ class ObjectView:
         return found
 
     @cached_property
-    def addressable(self) -> Mapping[str, str]:
+    def addressable(self) -> frozenset[str]:
         """What is marked by `___ADDRESSABLE` so that the compiler keeps it."""
         found = (_ADDRESSABLE.fullmatch(symbol.name) for symbol in self.model.symbols)
-        return {printable(match[1]): "mark" for match in found if match}
+        return frozenset(printable(match[1]) for match in found if match)
 
     @cached_property
     def versions(self) -> Mapping[str, str]:

@@ -3,7 +3,6 @@
 
     comparison = compare(Path("base-build"), Path("patched-build"))
     comparison.identical_code          # nothing changed, or named rules explain all of it
-    print("\n".join(summary(comparison)))
 
 Bytes first; only what differs is parsed and compared by section, relocation and symbol (`pair`), and only what then
 differs is attributed to symbols (`attribute`). A difference is never called noise unless a named rule explains it
@@ -202,51 +201,3 @@ def _uses(found: Iterable[Mapping[str, int]]) -> tuple[RuleUse, ...]:
         sites.update(one)
     return tuple(RuleUse(rule=rule.name, objects=objects[rule.name], sites=sites[rule.name])
                  for rule in noise.RULES if objects[rule.name])
-
-
-def summary(comparison: Comparison, limit: int = 20) -> list[str]:
-    """The result in lines for a terminal: counts, rules, then one line for each changed symbol.
-
-    Args:
-        limit: most lines of changes; a last line says how many more there are.
-    """
-    c = comparison
-    counts = (c.identical, "identical"), (c.explained, f"explained{_how(c)}"), (c.changed, "changed"), \
-             (c.only_base, "only in base"), (c.only_patched, "only in patched")
-    lines = [f"{c.objects} objects: " + ", ".join(f"{count} {what}" for count, what in counts)]
-    if c.archives_changed:
-        lines.append(f"{c.archives_changed} of {c.archives} archives list other members")
-    if c.link_scripts_changed:
-        lines.append(f"{c.link_scripts_changed} of {c.link_scripts} linker scripts differ")
-    lines += [f"  explained by {use.rule}: {use.sites} in {use.objects} objects" for use in c.rules]
-    found = [f"{printable(delta.path)}: {describe(change)}" for delta in c.differing for change in delta.changes]
-    lines += found[:limit]
-    if len(found) > limit:
-        lines.append(f"... and {len(found) - limit} more")
-    return lines
-
-
-def _how(comparison: Comparison) -> str:
-    """` (45 proved, 1 by rule)`, where something was proved."""
-    proved = comparison.proved
-    return f" ({proved} proved, {comparison.explained - proved} by rule)" if proved else ""
-
-
-_PHRASES: Mapping[str, str] = {
-    "bytes": "bytes differ at +{offset}: {sides}",
-    "relocation": "reference at +{offset}: {sides}",
-    "size": "size {sides}",
-    "moved": "{sides}",
-    "symbol": "symbol {sides}",
-    "archive": "link order, member {offset}: {sides}",
-    "script": "linker script, line {offset}: {sides}",
-}
-
-
-def describe(change: Change) -> str:
-    """One change in one line, without the object's path; `none` stands for what a side does not have."""
-    place = f"{change.symbol} ({change.section})" if change.symbol else change.section
-    offset = "?" if change.offset is None else f"{change.offset}" if change.kind == "script" else f"{change.offset:#x}"
-    sides = f"{change.base or 'none'} -> {change.patched or 'none'}"
-    text = _PHRASES.get(change.kind, "{sides}").format(offset=offset, sides=sides)
-    return f"{place}: {text}" if place else text

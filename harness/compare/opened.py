@@ -36,8 +36,8 @@ class Opened:
         return self._sides[0].read(path), self._sides[1].read(path)
 
     def views(self, delta: ObjectDelta) -> Views | None:
-        """Both sides of an object; None for an archive, and where a side has none."""
-        if delta.status in ("only-base", "only-patched") or any(c.kind == "archive" for c in delta.changes):
+        """Both sides of an object; None for an archive or linker script, and where a side has none."""
+        if not delta.on_both_sides:
             return None
         if self._last is None or self._last[0] != delta.path:
             a, b = self.data(delta.path)

@@ -57,7 +57,7 @@ class RuleUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectDelta:
-    """One object (or archive) of the comparison.
+    """One object (or archive, or linker script) of the comparison.
 
     Attributes:
         path: relative to both build folders; the file's name when two files were compared. As the file system has it.
@@ -74,6 +74,12 @@ class ObjectDelta:
     changes: tuple[Change, ...] = ()
     proof: Proof = ""
     proof_note: str = ""
+
+    @property
+    def on_both_sides(self) -> bool:
+        """Whether it is an object (no archive, no linker script) that both sides have."""
+        return self.status not in ("only-base", "only-patched") and not any(
+            change.kind in ("archive", "script") for change in self.changes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,8 @@ def render(opened: Opened, *, functions: int = MAX_FUNCTIONS) -> str:
     return environment.get_template("objdiff.html").render(
         c=comparison, base=printable(comparison.base), patched=printable(comparison.patched), parts=parts,
         verdict=_verdict(comparison), rules=[(use, whys[use.rule]) for use in comparison.rules if use.rule in whys],
-        explained=[(printable(d.path), ", ".join(d.rules)) for d in comparison.deltas if d.status == "explained"],
+        explained=[(printable(d.path), ", ".join(d.rules), printable(d.proof_note) if d.proof != "rule" else "by rule")
+                   for d in comparison.deltas if d.status == "explained"],
         changed_count=sum(len(part.changed) for part in parts), moved_count=sum(len(part.moved) for part in parts),
         omitted=sum(line.code and not line.moved for _delta, found in lines for line in found) - sum(
             entry.line.code for part in parts for entry in part.changed if entry.hunks), shown=shown)

@@ -26,22 +26,30 @@ if TYPE_CHECKING:
     from harness.compare.opened import Views
     from harness.compare.values import Comparison, ObjectDelta
 
-LIMIT = 40
+LIMIT = 30
 """Lines of changes in a summary unless all are asked for."""
 
 
 def counts(comparison: Comparison) -> list[str]:
     """Objects, archives and rules in lines, then how much of it changed and how much only moved."""
     c = comparison
-    kinds = (c.identical, "identical"), (c.explained, "explained"), (c.changed, "changed"), \
+    kinds = (c.identical, "identical"), (c.explained, f"explained{how(c)}"), (c.changed, "changed"), \
             (c.only_base, "only in base"), (c.only_patched, "only in patched")
     lines = [f"{c.objects} objects: " + ", ".join(f"{count} {what}" for count, what in kinds)]
     if c.archives_changed:
         lines.append(f"{c.archives_changed} of {c.archives} archives list other members")
+    if c.link_scripts_changed:
+        lines.append(f"{c.link_scripts_changed} of {c.link_scripts} linker scripts differ")
     lines += [f"  explained by {use.rule}: {use.sites} in {use.objects} objects" for use in c.rules]
     if c.excluded:
         lines.append("  not compared: " + ", ".join(f"{count} {reason}" for reason, count in c.excluded))
     return lines
+
+
+def how(comparison: Comparison) -> str:
+    """` (45 proved, 1 by rule)`, where something was proved."""
+    proved = comparison.proved
+    return f" ({proved} proved, {comparison.explained - proved} by rule)" if proved else ""
 
 
 def summary(opened: Opened, limit: int | None = LIMIT) -> list[str]:
@@ -54,7 +62,7 @@ def summary(opened: Opened, limit: int | None = LIMIT) -> list[str]:
     moved = sum(item[3] for item in found)
     lines = counts(opened.comparison)
     if found:
-        lines.append(f"{len(found) - moved} changed places in functions, data and sections; {moved} only moved")
+        lines.append(f"changed functions, data and sections: {len(found) - moved}; only moved: {moved}")
     lines += [f"{printable(delta.path)}: {opened.line(delta, key, changes).text}"
               for delta, key, changes, _moved in found[:limit]]
     if limit is not None and len(found) > limit:
@@ -77,7 +85,7 @@ def show(opened: Opened, query: str, width: int) -> list[str]:
     for delta in opened.comparison.deltas:
         if where and delta.path != where and not delta.path.endswith(f"/{where}"):
             continue
-        if delta.status in ("only-base", "only-patched") or any(c.kind == "archive" for c in delta.changes):
+        if not delta.on_both_sides:
             continue
         views = _views(opened, delta, name)
         for found in _stretches(views, name) if views else ():

@@ -9,11 +9,12 @@ import pytest
 
 from harness import claims, proof
 from harness.compare import elf, pair
-from harness.compare.objdiff import compare, summary
+from harness.compare.objdiff import compare
 from harness.compare.values import Comparison
 from harness.deadline import Deadline
 from harness.proc import run
 from harness.proof import Side
+from harness.report import objdiff_text
 
 CODE = ".text\n.globl f\nf: mov ${}, %esi\npush ${}\nret\n.data\n.long {}\n"
 
@@ -67,7 +68,7 @@ def test_a_linked_object_of_equal_parts_is_proved(linked: tuple[Side, Side]) -> 
     found = proved(linked)
     assert (found.explained, found.proved, found.changed, found.identical_code) == (1, 1, 0, True)
     assert claims.objdiff_evidence(found) == "3 objects: 2 identical, 1 explained (1 proved), 0 changed"
-    assert summary(found)[0].startswith("3 objects: 2 identical, 1 explained (1 proved, 0 by rule), 0 changed")
+    assert "2 identical, 1 explained (1 proved, 0 by rule), 0 changed" in objdiff_text.counts(found)[0]
     assert found.to_json()["proved"] == 1
 
 

@@ -12,11 +12,13 @@ import pytest
 from compare_kit import Compile, compile_into
 
 from harness.compare.archive import members
-from harness.compare.objdiff import compare, summary
+from harness.compare.objdiff import compare
+from harness.compare.opened import Opened
 from harness.compare.values import Comparison
 from harness.deadline import Deadline
 from harness.errors import InfraError, UsageError
 from harness.proc import run
+from harness.report.objdiff_text import summary
 
 SKBUFF = "int skb_clone(int x) {{ return x + {}; }}"
 
@@ -66,7 +68,7 @@ def test_a_linker_script_that_differs_is_a_change_though_every_object_is_equal(b
     result = compare(build, patched)
     assert (result.changed, result.link_scripts, result.link_scripts_changed) == (0, 2, 1)
     assert not result.identical_code
-    assert summary(result)[-1] == f"{script}: linker script, line 3: . = ALIGN(4096); -> . = ALIGN(8192);"
+    assert summary(Opened(result))[-1] == f"{script}: linker script, line 3: . = ALIGN(4096); -> . = ALIGN(8192);"
     (patched / script).write_text((build / script).read_text())
     assert compare(build, patched).identical_code
     (patched / "scripts/module.lds").unlink()
@@ -77,9 +79,11 @@ def test_a_changed_function_is_one_line(build: Path, patched: Path) -> None:
     compile_into(patched / "net/core", SKBUFF.format(2), name="skbuff")
     result = compare(build, patched)
     assert (result.changed, result.identical, result.identical_code) == (1, 1, False)
-    assert summary(result) == [
+    assert summary(Opened(result)) == [
         "2 objects: 1 identical, 0 explained, 1 changed, 0 only in base, 0 only in patched",
-        "net/core/skbuff.o: skb_clone (.text): bytes differ at +0x2: 01 c3 -> 02 c3",
+        "  not compared: 3 host program, 1 link temporary, 2 linked kernel, 1 modpost output",
+        "changed functions, data and sections: 1; only moved: 0",
+        "net/core/skbuff.o: skb_clone: leal offset 1 -> 2 (%rdi)",
     ]
 
 
@@ -99,7 +103,7 @@ def test_the_link_order_is_compared(build: Path, patched: Path) -> None:
         deadline=Deadline.after(60))
     result = compare(build, patched)
     assert (result.changed, result.archives_changed, result.identical_code) == (0, 1, False)
-    assert "link order, member 0x0" in summary(result)[-1]
+    assert "link order, member 0: dev.o -> skbuff.o" in summary(Opened(result))[-1]
 
 
 def test_no_object_is_wrong_usage_and_never_identical(build: Path, tmp_path: Path) -> None:
@@ -187,16 +191,16 @@ def test_the_result_is_stable_and_goes_into_json(build: Path, patched: Path) -> 
     assert [d["path"] for d in value["deltas"]] == ["net/core/extra\\x1b[1m.o", "net/core/skbuff.o"]
     assert value["identical_objects"] == ["net/core/dev.o"]
     assert value["deltas"][1]["changes"][0]["symbol"] == "skb_clone"
-    assert all(line.isprintable() for line in summary(first))
+    assert all(line.isprintable() for line in summary(Opened(first)))
 
 
 def test_a_long_summary_is_cut_and_says_so(cc: Compile) -> None:
     source = "".join(f"int f{i}(int x) {{{{ return x * 3 + {{}} + {i}; }}}}\n" for i in range(30))
     result = compare(cc(source.replace("{}", "1").replace("{{", "{").replace("}}", "}")),
                      cc(source.replace("{}", "9").replace("{{", "{").replace("}}", "}")))
-    lines = summary(result, limit=5)
-    assert len(lines) == 7
-    assert lines[-1] == "... and 25 more"
+    lines = summary(Opened(result), limit=5)
+    assert len(lines) == 8
+    assert lines[-1] == "... and 25 more (--all)"
 
 
 def test_counts_add_up(build: Path, patched: Path) -> None:
@@ -208,6 +212,6 @@ def test_counts_add_up(build: Path, patched: Path) -> None:
     result = compare(build, patched)
     assert (total(result), result.explained) == (result.objects, 1)
     assert [(use.rule, use.objects) for use in result.rules] == [("debug-sections", 1)]
-    assert "explained by debug-sections" in summary(result)[1]
+    assert "explained by debug-sections" in summary(Opened(result))[1]
     strict = compare(build, patched, strict=True)
     assert (strict.explained, strict.changed, strict.rules) == (0, 1, ())

@@ -98,6 +98,20 @@ ud2
 .long f-., .Lfile-.
 .short 10, {}
 """
+ORC = """
+.text
+.type f,@function
+f: nop
+.size f,.-f
+.type g,@function
+g: nop
+.size g,.-g
+.section .orc_unwind_ip,"a"
+.long f-., g-.
+.section .orc_unwind,"a"
+.short %s, 0, 0
+.short %s, 0, 0
+"""
 MODINFO = '.section .modinfo,"a"\n.asciz "license=%s"\n.asciz "author=A"'
 VERSIONS = '.section __versions,"a"\n.quad %s\n.asciz "skb_clone"\n.balign 64'
 
@@ -145,7 +159,12 @@ CASES = {
                   ["speed: module parameter permissions 0644, param_ops_int -> permissions 0444, param_ops_int"], True),
     "exception table": (EXTABLE.format(1), EXTABLE.format(3), ["f: exception table (1 entry differs)"], True),
     "alternatives": (ALTERNATIVE.format(20), ALTERNATIVE.format(21), ["f: alternatives (1 entry differs)"], True),
+    "alternative code": (ALTERNATIVE.format(20), ALTERNATIVE.format(20).replace("0xca", "0xcb"),
+                         ["f: alternatives (1 entry differs)"], True),
+    "unwind": (ORC % (5, 6), ORC % (5, 7), ["g: unwind table (1 entry differs)"], True),
     "bug flags": (BUG.format(1), BUG.format(3), ["f: bug table (1 entry differs)"], True),
+    "bug line": (BUG.format(1), ".text\nnop\n" + BUG.format(1).replace("10,", "12,"),
+                 ["f: bug table (1 entry with other line numbers)"], True),
     "modinfo": (MODINFO % "GPL", MODINFO % "MIT", ['.modinfo: strings "license=GPL" -> "license=MIT"'], True),
     "versions": (VERSIONS % "0x12345678", VERSIONS % "0x12345679",
                  ["__versions: skb_clone crc 0x12345678 -> crc 0x12345679"], True),
@@ -205,6 +224,33 @@ def test_a_moved_callee_does_not_hide_a_change(lines) -> None:
 def test_another_callee_is_no_moved_one(lines) -> None:
     found = lines(TWO, TWO.replace("one(x) + two(x) * 2", "two(x) + one(x) * 2"), "-fno-toplevel-reorder")
     assert [line.text for line in found] == ["f+0x2: call one -> two"]
+
+
+def test_a_constant_that_looks_like_a_moved_call_is_a_change(lines) -> None:
+    # movabs with the bytes of a call to callee in its constant: only a decoder can tell
+    source = """
+.type callee,@function
+callee: ret
+.size callee,.-callee
+.skip {},0x90
+.type f,@function
+f: .byte 0x48,0xb8,0xe8
+.long callee-.-4
+.byte 0,0,0
+ret
+.size f,.-f
+"""
+    found = {line.name: line for line in lines(source.format(8), source.format(300), asm=True)}
+    assert not found["f"].moved
+    assert found["f"].says.startswith("movabsq $")
+
+
+def test_another_encoding_of_one_text_is_a_change(lines) -> None:
+    # mov %rax,%rbx in both of its encodings, and a jump that got longer
+    source = ".type f,@function\nf: .byte {}\njmp g\n.size f,.-f\n.skip {},0x90\n.type g,@function\ng: ret\n.size g,.-g"
+    found = {line.name: line for line in lines(source.format("0x48,0x89,0xc3", 8), source.format("0x48,0x8b,0xd8", 300),
+                                               asm=True)}
+    assert not found["f"].moved
 
 
 def test_a_jump_that_got_longer_is_no_change_of_its_function(lines) -> None:
