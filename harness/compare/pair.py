@@ -203,8 +203,8 @@ def _contents(pair: _Pair, key: str, a: Section, b: Section, *, same_headers: bo
     rewritten = 0
     if relocs_a == relocs_b:
         rewritten = sum(x != y for x, y in zip(forms_a, forms_b, strict=False))
-        moved = sum(x != y for x, y in zip(*placed, strict=False))
-        pair.sites.update({"string-pool-order": moved} if moved else {})
+        elsewhere = sum(x != y for x, y in zip(*placed, strict=False))
+        pair.sites.update({"string-pool-order": elsewhere} if elsewhere else {})
     explained: list[tuple[int, int]] = []
     if same_headers and not pair.strict:
         base = Side(path=pair.path, model=pair.base, section=a, data=data_a, relocs=relocs_a,

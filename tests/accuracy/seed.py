@@ -86,12 +86,12 @@ class Expected:
     Attributes:
         by_bytes: of the comparison alone. It may say `changed` of what is noise only a recompilation can prove, and
             may then name more than what changed; it may never say less than the truth.
-        proved: the truth, which the proof by recompilation must reach.
+        proved: with the proof by recompilation, which must reach the truth of what changed nothing. Of what did change
+            it has nothing to add.
     """
 
     by_bytes: Verdict
     proved: Verdict
-
 
     def of(self, column: str) -> Verdict:
         return self.by_bytes if column == "by bytes" else self.proved
