@@ -68,6 +68,8 @@ class Machine:
         name: as people call it.
         folds: a local symbol and its section's symbol plus offset are the same target to every consumer of the object.
         rel_widths: REL relocation type to the width in bytes of the addend in the data.
+        indirect: relocation types whose place gets the address of a GOT entry for the symbol; the addend is added to
+            that, so a symbol is not the same as its section's symbol and an offset.
         pc_bias: relocation type to what must be added to the addend to show the target a person would name.
         records: layouts of the tables that hold line numbers.
     """
@@ -75,6 +77,7 @@ class Machine:
     name: str
     folds: bool = False
     rel_widths: Mapping[int, int] = field(default_factory=dict)
+    indirect: frozenset[int] = frozenset()
     pc_bias: Mapping[int, int] = field(default_factory=dict)
     records: tuple[Records, ...] = ()
 
@@ -85,6 +88,8 @@ R_386_32, R_386_PC32, R_386_PLT32 = 1, 2, 4
 MACHINES: Mapping[int, Machine] = {
     EM_X86_64: Machine(
         name="x86_64", folds=True, pc_bias={R_X86_64_PC32: 4, R_X86_64_PLT32: 4},
+        # psABI x86_64: GOT32, GOTPCREL, GOT64, GOTPCREL64, GOTPLT64, GOTPCRELX, REX_GOTPCRELX
+        indirect=frozenset({3, 9, 27, 28, 30, 41, 42}),
         records=(
             # CONFIG_GENERIC_BUG_RELATIVE_POINTERS: .long addr - ., .long file - ., .word line, .word flags
             _bug_table(size=12, pointers=(0, 4), reloc_type=R_X86_64_PC32, line=8),
@@ -98,6 +103,8 @@ MACHINES: Mapping[int, Machine] = {
         name="i386", folds=True, pc_bias={R_386_PLT32: 4},
         # psABI i386: 32, PC32, GOT32, PLT32, GOTOFF, GOTPC, 16, PC16, 8, PC8
         rel_widths={1: 4, 2: 4, 3: 4, 4: 4, 9: 4, 10: 4, 20: 2, 21: 2, 22: 1, 23: 1},
+        # GOT32, GOT32X
+        indirect=frozenset({3, 43}),
         records=(
             _bug_table(size=12, pointers=(0, 4), reloc_type=R_386_32, line=8),
             _dyndbg(pointer=4, size=24, reloc_type=R_386_32),

@@ -9,8 +9,9 @@ How a relocation's target is written (its *key*):
 
 * a global or weak symbol, defined here or not: by name, since the linker decides what it is;
 * a section symbol, and a local symbol in an ordinary section: section and offset. gas writes either form;
-* a local symbol in a mergeable section, a TLS or an IFUNC symbol: section, the symbol's value and type, with the
-  addend apart, since the linker looks the value up first and adds the addend afterwards.
+* a local symbol in a mergeable section, a TLS or an IFUNC symbol, or one that is referred to through the GOT: section,
+  the symbol's value and type, with the addend apart, since the linker looks the value up first and adds the addend
+  afterwards.
 
 Local names are not part of a key. They are compared as symbols, with section, value and size, so that a swapped
 target and a swapped name are both seen.
@@ -212,7 +213,7 @@ def resolve(model: Model, section: Section) -> tuple[bytes, list[Target], list[b
     masked: bytearray | None = None
     result: list[Target] = []
     written: list[bool] = []
-    targets, bases, forms = model.targets, model.bases, model.forms
+    targets, bases, forms, indirect = model.targets, model.bases, model.forms, model.machine.indirect
     limit = 0 if section.type == SHT_NOBITS else section.size
     start = section.addr if model.elf.type != ET_REL else 0
     for table in model.relocs.get(section.number, ()):
@@ -226,10 +227,21 @@ def resolve(model: Model, section: Section) -> tuple[bytes, list[Target], list[b
                 addend = int.from_bytes(data[offset:offset + width], byte_order(model.elf), signed=True)
                 masked = bytearray(data) if masked is None else masked
                 masked[offset:offset + width] = bytes(width)
-            result.append(_new(Target, (offset, kind, targets[index], bases[index] + addend)))
+            key, base = targets[index], bases[index]
+            if kind in indirect and not forms[index]:
+                key, base = _apart(model, index)
+            result.append(_new(Target, (offset, kind, key, base + addend)))
             written.append(forms[index])
     order = sorted(range(len(result)), key=[r.offset for r in result].__getitem__)
     return ((data if masked is None else bytes(masked)), [result[i] for i in order], [written[i] for i in order])
+
+
+def _apart(model: Model, index: int) -> tuple[Key, int]:
+    """Key and base of an indirect relocation against a symbol: a local one is not folded into its section."""
+    symbol = model.symbols[index]
+    if symbol.bind != STB_LOCAL or not symbol.section:
+        return model.targets[index], model.bases[index]
+    return (model.keys[symbol.section], symbol.value, symbol.type), 0
 
 
 def attributes(model: Model, section: Section) -> tuple[tuple[str, object], ...]:

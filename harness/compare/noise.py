@@ -247,7 +247,8 @@ RULES: tuple[Rule, ...] = (
          why="A boot loader needs the size; what made it differ is in objects that are compared themselves."),
     Rule(name="relocation-form",
          condition="A relocation names a local symbol on one side and its section's symbol on the other; section, "
-                   "offset, type and place are equal. Not for mergeable sections, TLS and IFUNC symbols.",
+                   "offset, type and place are equal. Not for mergeable sections, TLS and IFUNC symbols, and "
+                   "references through the GOT.",
          why="Both forms give the linker and the module loader the same address."),
     Rule(name="elf-encoding",
          condition="Sections, symbols and relocations are all equal and no other rule was needed, yet the files "

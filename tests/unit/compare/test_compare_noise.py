@@ -317,6 +317,16 @@ def test_section_form_and_symbol_form_of_one_target_are_equal(differ: Differ, ta
     assert status == "changed" or delta.rules in (("relocation-form",), ("elf-encoding",))
 
 
+@pytest.mark.parametrize("kind", ["R_X86_64_GOTPCREL", "R_X86_64_REX_GOTPCRELX", "R_X86_64_GOT32"])
+def test_through_the_got_a_symbol_is_not_its_section_and_an_offset(differ: Differ, kind: str) -> None:
+    source = ".data\n.long 0\nv: .long 1\nw: .long 2\n.text\n.reloc ., {}, {}\n.quad 0\n"
+    assert differ(source.format(kind, "v"), source.format(kind, ".data+4"), asm=True).status == "changed"
+    assert differ(source.format(kind, "v"), source.format(kind, "w"), asm=True).status == "changed"
+    assert differ(source.format(kind, "v"), source.format(kind, "v-4"), asm=True).status == "changed"
+    assert differ(source.format("R_X86_64_64", "v"), source.format("R_X86_64_64", ".data+4"),
+                  asm=True).status == "explained"
+
+
 def test_the_order_of_symbols_is_encoding(differ: Differ) -> None:
     delta = differ(".globl a,b\na: nop\nb: nop\n", ".globl b,a\na: nop\nb: nop\n", asm=True)
     assert (delta.status, delta.rules) in (("explained", ("elf-encoding",)), ("identical", ()))
