@@ -8,9 +8,9 @@ its REL addends stay in the data they stand in, and it has no layout of any tabl
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from harness.compare.elf import EM_386, EM_X86_64
+from harness.compare.elf import EM_386, EM_AARCH64, EM_X86_64
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,8 @@ class Records:
         reloc_type: the type every one of them has.
         line: offset of the word that holds the line number.
         width: bytes of that word.
-        mask: the bits of that word, in the machine's byte order, that are the line number.
+        bits: bits of that word that are the line number, those of the first bit-field: the lowest on a little-endian
+            machine, the highest on a big-endian one.
     """
 
     rule: str
@@ -38,7 +39,11 @@ class Records:
     reloc_type: int
     line: int
     width: int
-    mask: int
+    bits: int
+
+    def mask(self, order: Literal["little", "big"]) -> int:
+        """The bits of the word that are the line number."""
+        return ((1 << self.bits) - 1) << (0 if order == "little" else 8 * self.width - self.bits)
 
 
 def _bug_table(*, size: int, pointers: tuple[int, ...], reloc_type: int, line: int) -> Records:
@@ -47,17 +52,17 @@ def _bug_table(*, size: int, pointers: tuple[int, ...], reloc_type: int, line: i
     A layout without the file pointer has no line either, so it has no row.
     """
     return Records(rule="bug-table-line", section="__bug_table", size=size, pointers=pointers, reloc_type=reloc_type,
-                   line=line, width=2, mask=0xFFFF)
+                   line=line, width=2, bits=16)
 
 
 def _dyndbg(*, pointer: int, size: int, reloc_type: int) -> Records:
-    """A `struct _ddebug` (include/linux/dynamic_debug.h) of a little-endian machine.
+    """A `struct _ddebug` (include/linux/dynamic_debug.h).
 
     Module, function, file and format as pointers, then `lineno:18` with other bit-fields, then, with
     CONFIG_JUMP_LABEL, a static key without relocations.
     """
     return Records(rule="dyndbg-line", section="__dyndbg", size=size, reloc_type=reloc_type,
-                   pointers=tuple(range(0, 4 * pointer, pointer)), line=4 * pointer, width=4, mask=(1 << 18) - 1)
+                   pointers=tuple(range(0, 4 * pointer, pointer)), line=4 * pointer, width=4, bits=18)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +89,7 @@ class Machine:
 
 R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32 = 1, 2, 4
 R_386_32, R_386_PC32, R_386_PLT32 = 1, 2, 4
+R_AARCH64_ABS64, R_AARCH64_PREL32 = 257, 261
 
 MACHINES: Mapping[int, Machine] = {
     EM_X86_64: Machine(
@@ -97,6 +103,17 @@ MACHINES: Mapping[int, Machine] = {
             _bug_table(size=24, pointers=(0, 8), reloc_type=R_X86_64_64, line=16),
             _dyndbg(pointer=8, size=40, reloc_type=R_X86_64_64),
             _dyndbg(pointer=8, size=56, reloc_type=R_X86_64_64),
+        ),
+    ),
+    EM_AARCH64: Machine(
+        name="arm64", folds=True,
+        # ELF for the Arm 64-bit Architecture: MOVW_GOTOFF_*, GOT_LD_PREL19 to LD64_GOTPAGE_LO15, GOTPCREL32
+        indirect=frozenset({*range(300, 307), *range(309, 314), 315}),
+        records=(
+            # arch/arm64/include/asm/asm-bug.h
+            _bug_table(size=12, pointers=(0, 4), reloc_type=R_AARCH64_PREL32, line=8),
+            _dyndbg(pointer=8, size=40, reloc_type=R_AARCH64_ABS64),
+            _dyndbg(pointer=8, size=56, reloc_type=R_AARCH64_ABS64),
         ),
     ),
     EM_386: Machine(

@@ -114,7 +114,7 @@ def record_lines(rule: str, base: Side, patched: Side) -> Ranges:
             first, last = start + layout.line, start + layout.line + layout.width
             words = [int.from_bytes(side.data[first:last], order) for side in (base, patched)]
             rest = [side.data[start:first] + side.data[last:start + layout.size] for side in (base, patched)]
-            if words[0] != words[1] and not (words[0] ^ words[1]) & ~layout.mask and rest[0] == rest[1]:
+            if words[0] != words[1] and not (words[0] ^ words[1]) & ~layout.mask(order) and rest[0] == rest[1]:
                 found.append((first, last))
         return found
     return []
