@@ -52,6 +52,27 @@ def rows(seeds: Sequence[Seed], measured: Mapping[str, Measured]) -> list[str]:
     return lines
 
 
+def totals(seeds: Sequence[Seed], measured: Mapping[str, Measured]) -> list[str]:
+    """The lines of the summary: how often each tool is silent on a change, or reports what is none."""
+    said: list[tuple[bool, tuple[bool, bool, bool]]] = []
+    for seed in seeds:
+        for config in CONFIGS:
+            tools = measured[config].tools[seed.key]
+            reported = (lab.by_bytes(measured[config].pairs[seed.key]).status == "changed",
+                        tools.objdiff.endswith("lines"), tools.bloat != "nothing")
+            said.append((seed.expected[config].proved.status == "changed", reported))
+    real = sum(changed for changed, _ in said)
+    head = (f"of {real} pairs that did change and {len(said) - real} that did not", "silent on a change",
+            "reports what is none")
+    lines = [f"| {' | '.join(head)} |", "|---|---|---|"]
+    for which, name in enumerate(("`harness objdiff`, by bytes", "`scripts/objdiff`, its disassembly",
+                                  "`scripts/bloat-o-meter`")):
+        silent = sum(changed and not reported[which] for changed, reported in said)
+        false = sum(reported[which] and not changed for changed, reported in said)
+        lines.append(f"| {name} | {silent} | {false} |")
+    return lines
+
+
 def _cell(expected: Expected) -> str:
     by_bytes, proved = str(expected.by_bytes), str(expected.proved)
     return by_bytes if by_bytes == proved else f"{by_bytes}; *proved:* {proved}"
@@ -61,17 +82,19 @@ def _once(lean: str, debug: str) -> str:
     return lean if lean == debug else f"{lean}; debug: {debug}"
 
 
-_TABLE = re.compile(r"^\| change .*?(?=\n\n|\n\Z)", re.M | re.S)
+_TABLES = tuple(re.compile(rf"^\| {head} .*?(?=\n\n|\n\Z)", re.M | re.S) for head in ("of", "change"))
 
 
-def documented() -> list[str]:
-    """The table as it stands in the document."""
-    found = _TABLE.search(DOCUMENT.read_text(encoding="utf-8"))
-    return found[0].splitlines() if found else []
-
-
-def write(lines: Sequence[str], toolchain: str) -> None:
-    """Put a table into the document, and what it was made with."""
+def documented() -> list[list[str]]:
+    """The summary and the table as they stand in the document."""
     text = DOCUMENT.read_text(encoding="utf-8")
-    text = _TABLE.sub(lambda _: "\n".join(lines), text)
+    return [found[0].splitlines() if found else [] for found in (pattern.search(text) for pattern in _TABLES)]
+
+
+def write(tables: Sequence[Sequence[str]], toolchain: str) -> None:
+    """Put the summary and the table into the document, and what they were made with."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for pattern, lines in zip(_TABLES, tables, strict=True):
+        new = "\n".join(lines)
+        text = pattern.sub(lambda _, new=new: new, text)
     DOCUMENT.write_text(re.sub(r"^Made with .*$", f"Made with {toolchain}.", text, flags=re.M), encoding="utf-8")

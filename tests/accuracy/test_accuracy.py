@@ -59,7 +59,8 @@ def test_an_edit_reaches_the_compiler(measured: dict[str, Measured], config: str
 
 
 def test_the_document_has_these_rows(measured: dict[str, Measured]) -> None:
-    assert table.documented() == table.rows(SEEDS, measured), "make it anew: python -m tests.accuracy"
+    assert table.documented() == [table.totals(SEEDS, measured), table.rows(SEEDS, measured)], \
+        "make it anew: python -m tests.accuracy"
 
 
 def test_the_rows_are_what_was_asked_for() -> None:
