@@ -303,11 +303,12 @@ def _compare(state: _Run, variant: str) -> None:
     state.progress.step(f"comparing {variant}")
     with state.row("objdiff", f"objdiff/{variant}", variant):
         state.comparisons[variant] = compare(base.out, patched.out)
+        _write_comparison(state, variant, state.comparisons[variant])
         if any(claim.check is Check.OBJDIFF and claim.expect == "identical" and variant in claim.variants
                for claim in state.inputs.plan.claims):
             state.comparisons[variant] = prove(state.inputs, state.comparisons[variant], base, patched,
                                                store=state.store, progress=state.progress)
-        _write_comparison(state, variant, state.comparisons[variant])
+            _write_comparison(state, variant, state.comparisons[variant])
     with state.row("size", f"size/{variant}", variant):
         state.sizes[variant] = compare_sizes(base.out, patched.out)
         _write_sizes(state, variant, state.sizes[variant])
@@ -323,6 +324,8 @@ def _write_sizes(state: _Run, name: str, sizes: SizeReport) -> None:
 def prove(inputs: Inputs, comparison: Comparison, base: Build, patched: Build, *, store: Store,
           progress: Progress) -> Comparison:
     """A comparison of two builds of a plan with its differing objects proved, where that can be done."""
+    if not comparison.explained and not comparison.changed:
+        return comparison
     deadline = Deadline.after(PROOF_SECONDS)
     trees = [inputs.trees[side] for side in SIDES]
     sides = [proof.Side(out=built.out, tree=prepare(tree, store, deadline=deadline))

@@ -7,11 +7,16 @@ still differ under the rules for names, nothing else may. That alone says that t
 line numbers. So that code which depends on them (`if (__LINE__ > 100)`) is not taken for noise, the two objects as
 they were built must also differ in nothing but fields that hold the numbers of moved lines, and in what rules explain.
 
+`sections`: both sides are compiled again with a section of its own for each function and datum, and compared by symbol
+(`compare.sections`). Where that leaves a difference, the patched side is compiled so with base's line numbers, too, and
+the same two things are asked as for `lines`.
+
 `parts`: an object that `ld -r` made, with equal commands, of parts that are all identical or proved.
 
 The control: compiled again unchanged, an object must be the build's own, byte for byte, or the proof is void. For
-`lines` it is asked of the first object of a comparison. Of each it would say no more: base's bytes cannot come from a
-wrong command, and that the patched object is no other is what the second half of that proof shows.
+`sections` that is asked of each object and both sides. For `lines` it is asked of the first object of a comparison. Of
+each it would say no more: base's bytes cannot come from a wrong command, and that the patched object is no other is
+what the second half of that proof shows.
 """
 
 from __future__ import annotations
@@ -22,7 +27,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.compare import elf, noise, pair
+from harness.compare import elf, noise, pair, sections
+from harness.compare.naming import stem
 from harness.compare.relines import reline
 from harness.compare.values import Comparison, ObjectDelta
 from harness.deadline import Deadline
@@ -31,9 +37,11 @@ from harness.kernel import recompile
 from harness.kernel.recompile import Job
 
 _SOURCES = (".c", ".h", ".S")
-_BATCH = {"explained": 32, "changed": 8}
+_BATCH = {"explained": 32, "changed": 4}
 """How many objects are compiled before the next ones are thought of, by status: enough to keep all cores busy, and of
 the changed ones, after which it may be over, not many more."""
+
+_APART = ("-ffunction-sections", "-fdata-sections")
 
 _NAMES = frozenset({rule.rule for rule in noise.NAME_RULES} | {"elf-encoding"})
 """Rules that may explain what differs between base's object and the renumbered one."""
@@ -85,9 +93,9 @@ def prove(comparison: Comparison, base: Side, patched: Side, differing: Iterable
           counted: Callable[[int], None] = lambda _: None) -> Comparison:
     """A comparison with its explained objects proved, and its changed ones explained where a proof shows it.
 
-    First the explained objects are tried, then the changed ones, a few at a time: as soon as one of them stays
-    changed, or an object or archive is on one side only, no proof could make the kernels equal any more, and the
-    others are left as they are (and say so).
+    First the explained objects are tried, then the changed ones, a few at a time. As soon as it is clear that
+    something did change (an object, section or symbol is on one side only, an archive lists other members, an object
+    stays changed), no proof could make the kernels equal any more, and the others are left as they are (and say so).
 
     Args:
         comparison: of these two sides; a strict one is returned as it is.
@@ -130,7 +138,8 @@ def _tried(proof: _Proof, comparison: Comparison, deltas: Sequence[ObjectDelta],
     """The objects judged anew, in order; those after the first that stays changed are only told why not."""
     found: dict[str, ObjectDelta] = {}
     settled = "objects or archives on one side only" if (
-        comparison.only_base or comparison.only_patched or comparison.archives_changed) else ""
+        comparison.only_base or comparison.only_patched or comparison.archives_changed) else next(
+            (f"{delta.path} did change" for delta in deltas if _came_or_went(delta)), "")
     try:
         void = _control(proof, [delta.path for delta in deltas])
         while len(found) < len(deltas):
@@ -169,8 +178,11 @@ def _judged(proof: _Proof, deltas: Sequence[ObjectDelta]) -> list[ObjectDelta]:
     why = {delta.path: _unsuited(proof, delta.path) for delta in deltas}
     jobs = [Job(object=path) for path, reason in why.items() if not reason]
     made = dict(zip([job.object for job in jobs], proof.patched.again(jobs, proof.deadline, proof.shown), strict=True))
-    return [_by_lines(proof, delta, made[delta.path]) if delta.path in made
-            else replace(delta, proof_note=why[delta.path]) for delta in deltas]
+    found = [_by_lines(proof, delta, made[delta.path]) if delta.path in made
+             else replace(delta, proof_note=why[delta.path]) for delta in deltas]
+    both = (proof.base, proof.patched)
+    return [_by_sections(proof, delta) if delta.status == "changed" and all(
+        recompile.compiled(side.out, delta.path) for side in both) else delta for delta in found]
 
 
 def _unsuited(proof: _Proof, name: str) -> str:
@@ -198,6 +210,39 @@ def _by_lines(proof: _Proof, delta: ObjectDelta, made: bytes | KernelError) -> O
     if delta.status == "changed" and pair.diff(delta.path, base, patched, strict=False, moves=proof.moves).changes:
         return replace(delta, proof_note=f"{how}; but as built, more than line numbers differs")
     return replace(delta, status="explained", changes=(), proof="lines", proof_note=how)
+
+
+def _came_or_went(delta: ObjectDelta) -> bool:
+    """Whether something is on one side only that neither lines nor layout bring about; names with numbers may."""
+    return any(change.kind in ("header", "group", "file") or (
+        change.kind in ("section", "symbol") and not (change.base and change.patched)
+        and (change.symbol is None or stem(change.symbol) == change.symbol)) for change in delta.changes)
+
+
+def _by_sections(proof: _Proof, delta: ObjectDelta) -> ObjectDelta:
+    """An object's verdict by what its functions and data are one by one."""
+    plain, apart = Job(object=delta.path), Job(object=delta.path, flags=_APART)
+    made = [side.again([plain, apart], proof.deadline, {}) for side in (proof.base, proof.patched)]
+    for side, (control, _) in zip((proof.base, proof.patched), made, strict=True):
+        if control != side.object(delta.path):
+            return replace(delta, proof_note=f"void: compiled again unchanged, it is not the object in {side.out}")
+    (_, base), (_, patched) = made
+    if isinstance(base, KernelError) or isinstance(patched, KernelError):
+        return replace(delta, proof_note=f"it does not compile with {' '.join(_APART)}")
+    differs = _differ(delta.path, base, patched)
+    how = "by symbol it is base's object"
+    if differs and proof.shown:
+        renumbered, = proof.patched.again([apart], proof.deadline, proof.shown)
+        if isinstance(renumbered, bytes) and not _differ(delta.path, base, renumbered):
+            differs = _differ(delta.path, base, patched, proof.moves)
+            how += " with base's line numbers"
+    if differs:
+        return replace(delta, proof_note=f"{delta.proof_note}; compared by symbol it differs: {differs}".lstrip("; "))
+    return replace(delta, status="explained", changes=(), proof="sections", proof_note=how)
+
+
+def _differ(name: str, base: bytes, patched: bytes, moves: noise.Moves = frozenset()) -> str:
+    return sections.difference(elf.parse(base, f"base {name}"), elf.parse(patched, f"patched {name}"), moves)
 
 
 def _by_parts(proof: _Proof, delta: ObjectDelta, judged: Mapping[str, ObjectDelta]) -> ObjectDelta:

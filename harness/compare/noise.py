@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from harness.compare import build_facts
 from harness.compare.elf import SHF_ALLOC, SHT_NOTE, STB_LOCAL, STT_FUNC, STT_NOTYPE, STT_OBJECT, byte_order
@@ -152,14 +152,18 @@ Moves = frozenset[tuple[int, int]]
 """(line in base, line in patched) of lines that moved."""
 
 
-def moved_lines(base: Side, patched: Side, moves: Moves) -> Ranges:
+def moved_lines(a: bytes, b: bytes, order: Literal["little", "big"], moves: Moves) -> Ranges:
     """Fields of 16 bits, or of 8 for small numbers, that hold the number of one moved line on each side.
 
     No rule: any constant could have these values by chance. It is half of the proof by line numbers
     (`harness.proof`): what differs is nothing else than numbers of lines, whatever they are used for.
+
+    Args:
+        a, b: the bytes of base and patched.
+
+    Returns:
+        The fields; none where anything else differs, too.
     """
-    order = byte_order(base.model.elf)
-    a, b = base.data, patched.data
     found: Ranges = []
     at = 0
     while len(a) == len(b) and a[at:] != b[at:]:

@@ -8,11 +8,11 @@ words for it, and cannot take a change away.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.compare import attribute, noise, pools
-from harness.compare.elf import SHT_GROUP, SHT_NOBITS, STB_LOCAL, Section, content
+from harness.compare.elf import SHT_GROUP, SHT_NOBITS, STB_LOCAL, Section, byte_order, content
 from harness.compare.model import (
     Model,
     SymbolFact,
@@ -215,9 +215,9 @@ def _contents(pair: _Pair, key: str, a: Section, b: Section, *, same_headers: bo
             ranges = [(x, y) for x, y in rule(base, patched) if data_a[x:y] != data_b[x:y]]
             pair.sites.update({name: len(ranges)} if ranges else {})
             explained += ranges
-        if pair.moves and _blank(data_a, explained) != _blank(data_b, explained):
-            sides = [replace(side, data=_blank(side.data, explained)) for side in (base, patched)]
-            lines = noise.moved_lines(sides[0], sides[1], pair.moves)
+        if pair.moves:
+            lines = noise.moved_lines(_blank(data_a, explained), _blank(data_b, explained),
+                                      byte_order(pair.base.elf), pair.moves)
             pair.sites.update({"moved-line": len(lines)} if lines else {})
             explained += lines
     if rewritten and not pair.strict:

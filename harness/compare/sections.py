@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Compares two objects that were compiled with `-ffunction-sections -fdata-sections`, symbol by symbol.
+
+Pure. Compiled so, each function and datum has a section of its own, and what refers from one to another is a
+relocation. What is left of layout is then the order of things, and this is what counts as equal:
+
+* sections are paired by name, so the order of functions and data does not matter; bytes, flags, alignment and
+  relocations of each do. Sections that the source names (`.init.text`, `.initcall6.init`, `.data..percpu`) are compared
+  whole, in the order they hold, and come in the same order on both sides;
+* a static datum whose name carries a number is paired by what refers to it, in the order of functions by name: one for
+  one, so that two of them can not be swapped in one place only;
+* strings and constants of mergeable sections are what they hold: the linker decides where they stand;
+* tables whose records each stand for one place in the code (`TABLES`) may list functions in another order; the records
+  of one function keep theirs.
+
+All else must be equal as it stands. Where the form does not tell what a reference means, the objects count as
+different.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.compare import noise
+from harness.compare.elf import (
+    SHF_EXECINSTR,
+    SHF_MERGE,
+    SHF_STRINGS,
+    SHT_GROUP,
+    STB_LOCAL,
+    Elf,
+    Section,
+    byte_order,
+    content,
+)
+from harness.compare.model import Model, Target, attributes, model, resolve, symbol_facts
+from harness.compare.values import printable
+
+_OWN = re.compile(r"\.(?:text|text\.unlikely|text\.hot|text\.startup|data|bss|rodata|data\.rel\.ro(?:\.local)?)"
+                  r"\.(?P<name>[^.].*)")
+"""Sections that the options make, for one function or datum each."""
+
+_POOL = re.compile(r"\.rodata\.(?:.*\.)?(?P<kind>(?:str|cst)\d+(?:\.\d+)?)")
+"""Pools of strings and constants, which gcc names for the function that came first with one of them."""
+
+_PLACELESS = re.compile(
+    r"___ksymtab(_gpl)?\+.*|\.text(\.unlikely)?|\.init\.text|\.exit\.text|\.data|\.bss|"
+    r"\.rodata|\.altinstr_replacement|\.discard\..*|\.comment|\.note\..*")
+"""Other sections whose place among the rest says nothing: the linker sorts them, discards them, or puts those of one
+name together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table of records about places in the code.
+
+    Attributes:
+        size: bytes of a record.
+        pointers: where its relocations are; the first says which place it is about.
+        beside: a section with a record of `width` bytes for each of these, in the same order.
+    """
+
+    size: int
+    pointers: tuple[int, ...]
+    beside: str = ""
+    width: int = 0
+
+
+_PLACES = Table(size=4, pointers=(0,))
+
+TABLES: Mapping[str, tuple[Table, ...]] = {
+    # searched for an address, or sorted at build time or at boot
+    "__bug_table": (Table(size=12, pointers=(0, 4)), Table(size=24, pointers=(0, 8)), Table(size=8, pointers=(0,))),
+    "__ex_table": (Table(size=12, pointers=(0, 4)),),
+    "__jump_table": (Table(size=16, pointers=(0, 4, 8)),),
+    "__mcount_loc": (Table(size=8, pointers=(0,)),),
+    ".static_call_sites": (Table(size=8, pointers=(0, 4)),),
+    ".orc_unwind_ip": (Table(size=4, pointers=(0,), beside=".orc_unwind", width=6),),
+    # each record is applied to its place, whatever the others say
+    ".altinstructions": (Table(size=12, pointers=(0, 4)), Table(size=14, pointers=(0, 4))),
+    ".smp_locks": (_PLACES,), ".return_sites": (_PLACES,), ".retpoline_sites": (_PLACES,), ".call_sites": (_PLACES,),
+    # read by objtool, or by nothing at all: the linker leaves them out
+    ".discard.reachable": (_PLACES,), ".discard.unreachable": (_PLACES,),
+    ".discard.addressable": (Table(size=8, pointers=(0,)),),
+}
+"""By section; the first layout counts whose relocations are just the pointers of every record."""
+
+_BESIDE = frozenset(table.beside for tables in TABLES.values() for table in tables if table.beside)
+
+Form = tuple[object, ...]
+"""A reference's target in a form that is equal on both sides when it means the same."""
+
+
+class _DiffersError(Exception):
+    """What differs, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Side:
+    """One object: its model, its relocations by section, and the numbers given to what has none in its name so far."""
+
+    model: Model
+    numbered: dict[str, str] = field(default_factory=dict)
+    count: Counter[str] = field(default_factory=Counter)
+    contents: dict[str, tuple[bytes, list[Target]]] = field(default_factory=dict)
+
+    def of(self, key: str) -> tuple[bytes, list[Target]]:
+        """Data and relocations of a section."""
+        if key not in self.contents:
+            self.contents[key] = resolve(self.model, self.model.sections[key])[:2]
+        return self.contents[key]
+
+    def pool(self, key: str) -> str:
+        """The kind of a pool of strings or constants; empty for other sections."""
+        match = _POOL.fullmatch(key)
+        return match["kind"] if match and _pooled(self.model.sections[key]) else ""
+
+    def name(self, key: str) -> str:
+        """A section's name without numbers; those it takes out it gives anew, in the order in which they are met."""
+        cut = _cut(key)
+        if cut == key:
+            return key
+        if key not in self.numbered:
+            self.count[cut] += 1
+            self.numbered[key] = f"{cut}\0{self.count[cut]}"
+        return self.numbered[key]
+
+
+def difference(base: Elf, patched: Elf, moves: noise.Moves = frozenset()) -> str:
+    """The first thing that differs between two such objects, in words; empty when nothing does.
+
+    Args:
+        moves: lines whose numbers may differ wherever they stand, as in `pair.diff`.
+
+    Raises `InfraError` for a malformed file.
+    """
+    sides = _Side(model=model(base)), _Side(model=model(patched))
+    try:
+        _compare(sides[0], sides[1], moves)
+    except _DiffersError as found:
+        return printable(str(found))
+    return ""
+
+
+def _cut(key: str) -> str:
+    """A section's name without the numbers that name rules know; functions keep theirs."""
+    own = _OWN.fullmatch(key)
+    if own is None or key.startswith(".text") or _POOL.fullmatch(key):
+        return key
+    for rule in noise.NAME_RULES:
+        match = rule.pattern.fullmatch(own["name"])
+        if match and rule.sections is None:
+            return key[:own.start("name")] + "#".join(group or "" for group in match.groups()) + "#"
+    return key
+
+
+def _compare(a: _Side, b: _Side, moves: noise.Moves) -> None:
+    if a.model.elf.header != b.model.elf.header or a.model.elf.phdrs or b.model.elf.phdrs:
+        raise _DiffersError("ELF header")
+    if not a.model.machine.folds:
+        raise _DiffersError("the machine is not known")
+    if SHT_GROUP in {section.type for side in (a, b) for section in side.model.sections.values()}:
+        raise _DiffersError("section groups")
+    same = _same(a, moves)
+    if _pools(a) != _pools(b):
+        raise _DiffersError("strings or constants")
+    fixed = [[key for key in side.model.sections if _cut(key) == key and not side.pool(key)] for side in (a, b)]
+    if set(fixed[0]) != set(fixed[1]):
+        raise _DiffersError(f"section {min(set(fixed[0]) ^ set(fixed[1]))}")
+    ordered = [[key for key in keys if not _OWN.fullmatch(key) and not _PLACELESS.fullmatch(key)
+                and key not in TABLES and key not in _BESIDE] for keys in fixed]
+    if ordered[0] != ordered[1]:
+        raise _DiffersError("order of sections")
+    for key in sorted(fixed[0]):
+        _attributes(a, key, b, key)
+        if key not in TABLES and key not in _BESIDE:
+            _section(a, key, b, key, same)
+    _numbered(a, b, same)
+    for key in sorted(TABLES.keys() & set(fixed[0])):
+        _table(a, b, key, same)
+    for key in sorted(_BESIDE & set(fixed[0])):
+        if not any(table.beside == key for name in TABLES.keys() & set(fixed[0]) for table in TABLES[name]):
+            _section(a, key, b, key, same)
+    symbols = _symbols(a), _symbols(b)
+    if symbols[0] != symbols[1]:
+        left = [*(symbols[0] - symbols[1]), *(symbols[1] - symbols[0])]
+        raise _DiffersError(f"symbol {min(str(form[1]) for form in left)}")
+
+
+def _pools(side: _Side) -> Counter[Form]:
+    """All strings and constants that only the linker gives a place, with the kind and the properties of their pools."""
+    found: Counter[Form] = Counter()
+    for key, section in side.model.sections.items():
+        kind = side.pool(key)
+        if kind:
+            if side.model.relocs.get(section.number):
+                raise _DiffersError(f"references in {key}")
+            said = attributes(side.model, section)
+            found.update((kind, tuple(pair for pair in said if pair[0] != "size"), entry)
+                         for entry in _entries(section, content(side.model.elf, section)))
+    return found
+
+
+_Same = Callable[[bytes, bytes], bool]
+
+
+def _same(side: _Side, moves: noise.Moves) -> _Same:
+    order = byte_order(side.model.elf)
+
+    def same(x: bytes, y: bytes) -> bool:
+        return x == y or bool(moves and len(x) == len(y) and noise.moved_lines(x, y, order, moves))
+
+    return same
+
+
+def _numbered(a: _Side, b: _Side, same: _Same) -> None:
+    """The sections with numbers: those that were met first, in that order, then what they meet, then the rest."""
+    done = 0
+    while True:
+        met = [list(side.numbered.items()) for side in (a, b)]
+        if len(met[0]) == done:
+            left = [[key for key in side.model.sections if _cut(key) != key and key not in side.numbered]
+                    for side in (a, b)]
+            if not left[0] or not left[1]:
+                break
+            a.name(left[0][0])
+            b.name(left[1][0])
+            continue
+        (key_a, name_a), (key_b, name_b) = met[0][done], met[1][done]
+        if name_a != name_b:
+            raise _DiffersError(f"section {key_a}")
+        _attributes(a, key_a, b, key_b)
+        _section(a, key_a, b, key_b, same)
+        done += 1
+    if left[0] or left[1]:
+        raise _DiffersError(f"section {(left[0] or left[1])[0]}")
+
+
+def _attributes(a: _Side, key_a: str, b: _Side, key_b: str) -> None:
+    """What the headers say, but for sizes, which the contents show, and for links, which only tables have."""
+    said = [[pair for pair in attributes(side.model, side.model.sections[key]) if pair[0] != "size"]
+            for side, key in ((a, key_a), (b, key_b))]
+    if said[0] != said[1]:
+        raise _DiffersError(f"section {key_a}: attributes")
+
+
+def _section(a: _Side, key_a: str, b: _Side, key_b: str, same: _Same) -> None:
+    x, y = a.model.sections[key_a], b.model.sections[key_b]
+    data_a, relocs_a = a.of(key_a)
+    data_b, relocs_b = b.of(key_b)
+    if _pooled(x) and not relocs_a and not relocs_b:
+        if Counter(_entries(x, data_a)) != Counter(_entries(y, data_b)):
+            raise _DiffersError(f"strings or constants in {key_a}")
+        return
+    if x.size != y.size or not same(data_a, data_b):
+        raise _DiffersError(f"contents of {key_a}")
+    _references(a, b, x, (relocs_a, relocs_b))
+
+
+def _references(a: _Side, b: _Side, section: Section, relocs: tuple[Sequence[Target], Sequence[Target]]) -> None:
+    """Relocations of one stretch on both sides, with offsets that count from its start."""
+    if len(relocs[0]) != len(relocs[1]):
+        raise _DiffersError(f"references in {section.name}")
+    code = bool(section.flags & SHF_EXECINSTR)
+    for x, y in zip(*relocs, strict=True):
+        if x[:2] != y[:2] or _form(a, x, code=code) != _form(b, y, code=code):
+            raise _DiffersError(f"reference in {section.name} at {x.offset:#x}")
+
+
+def _form(side: _Side, reloc: Target, *, code: bool) -> Form:
+    """What a relocation refers to."""
+    key, addend = reloc.key, reloc.addend
+    section = side.model.sections.get(str(key[0])) if key[0] not in ("@", "abs", "special") else None
+    if section is None:
+        return (*key, addend)
+    if key[0] in TABLES or key[0] in _BESIDE:
+        raise _DiffersError(f"a reference to {section.name}, whose order is not compared")
+    if not _pooled(section):
+        return (side.name(str(key[0])), *key[1:], addend)
+    pool = side.pool(str(key[0])) or str(key[0])
+    if len(key) > 1:
+        return (pool, _entry(side, section, int(key[1])), key[2], addend)
+    if code and reloc.type in side.model.machine.pc_bias:
+        # where it points to depends on the length of the instruction
+        raise _DiffersError(f"an unclear reference to {section.name}")
+    return (pool, _entry(side, section, addend))
+
+
+def _pooled(section: Section) -> bool:
+    """Whether the linker takes a section apart into strings or constants of a known size."""
+    if not section.flags & SHF_MERGE:
+        return False
+    return section.entsize == 1 if section.flags & SHF_STRINGS else section.entsize > 1
+
+
+def _entry(side: _Side, section: Section, at: int) -> tuple[int, bytes]:
+    """The string or constant at an offset of a pooled section, from there on; of a constant, all with the offset."""
+    data = content(side.model.elf, section)
+    if not 0 <= at < len(data) or side.model.relocs.get(section.number):
+        raise _DiffersError(f"a reference outside of the entries of {section.name}")
+    if section.flags & SHF_STRINGS:
+        end = data.find(b"\0", at)
+        return 0, data[at:end] if end >= 0 else data[at:]
+    start = at - at % section.entsize
+    return at - start, data[start:start + section.entsize]
+
+
+def _entries(section: Section, data: bytes) -> list[bytes]:
+    """All strings or constants of a pooled section."""
+    if section.flags & SHF_STRINGS:
+        return data.removesuffix(b"\0").split(b"\0")
+    return [data[i:i + section.entsize] for i in range(0, len(data), section.entsize)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Records:
+    """A table's records by the place each is about, and for each record in file order its place and number there."""
+
+    size: int
+    by_place: dict[str, list[tuple[bytes, list[Target]]]] = field(default_factory=dict)
+    places: list[tuple[str, int]] = field(default_factory=list)
+
+
+def _table(a: _Side, b: _Side, key: str, same: _Same) -> None:
+    tables = [_records(side, key) for side in (a, b)]
+    if tables[0] is None or tables[1] is None:
+        for name in {key, *(table.beside for table in TABLES[key])} & a.model.sections.keys():
+            _section(a, name, b, name, same)
+        return
+    first, second = tables[0].by_place, tables[1].by_place
+    if first.keys() != second.keys():
+        raise _DiffersError(f"places in {key}")
+    for place in sorted(first):
+        if len(first[place]) != len(second[place]):
+            raise _DiffersError(f"records for {place} in {key}")
+        for (data_a, relocs_a), (data_b, relocs_b) in zip(first[place], second[place], strict=True):
+            if not same(data_a, data_b):
+                raise _DiffersError(f"a record for {place} in {key}")
+            _references(a, b, a.model.sections[key], (relocs_a, relocs_b))
+
+
+def _records(side: _Side, key: str) -> _Records | None:
+    """A table's records; None where it has no layout that is known, or one is not about code or a global symbol."""
+    data, relocs = side.of(key)
+    table = next((row for row in TABLES[key] if len(data) % row.size == 0 and [r.offset for r in relocs] == [
+        start + p for start in range(0, len(data), row.size) for p in row.pointers]), None)
+    other = side.model.sections.get(table.beside) if table else None
+    more = b"" if other is None else content(side.model.elf, other)
+    if table is None or (table.beside and len(more) * table.size != len(data) * table.width):
+        return None
+    found = _Records(size=table.size)
+    width, step = table.width, len(table.pointers)
+    for index in range(len(data) // table.size):
+        own = [r._replace(offset=r.offset - index * table.size) for r in relocs[index * step:(index + 1) * step]]
+        place = _place(side, own[0])
+        if not place:
+            return None
+        record = data[index * table.size:(index + 1) * table.size] + more[index * width:(index + 1) * width]
+        records = found.by_place.setdefault(place, [])
+        found.places.append((place, len(records)))
+        records.append((record, own))
+    return found
+
+
+def _place(side: _Side, reloc: Target) -> str:
+    """What a record is about: a section of code, or a global symbol; empty where it is something else."""
+    kind = str(reloc.key[0])
+    if kind == "@":
+        return f"@{reloc.key[1]}"
+    section = side.model.sections.get(kind)
+    return kind if section is not None and section.flags & SHF_EXECINSTR else ""
+
+
+def _symbols(side: _Side) -> Counter[Form]:
+    """All symbols, local names without their numbers, places in string sections by what stands there."""
+    found: Counter[Form] = Counter()
+    tables = {key: _records(side, key) for key in TABLES if key in side.model.sections}
+    for fact in symbol_facts(side.model):
+        section = side.model.sections.get(fact.where)
+        name = noise.normalise(fact) or ("", fact.name)
+        place: Form = (fact.where, fact.value)
+        table = tables.get(fact.where)
+        if table is not None and fact.value < table.size * len(table.places):
+            place = (fact.where, table.places[fact.value // table.size], fact.value % table.size)
+        elif section is not None and _pooled(section) and fact.bind == STB_LOCAL:
+            place = (side.pool(fact.where) or fact.where, _entry(side, section, fact.value))
+        elif section is not None:
+            place = (side.name(fact.where), fact.value)
+        found[*name, fact.bind, fact.type, fact.other, *place, fact.size] += 1
+    return found
