@@ -164,16 +164,17 @@ def moved_lines(a: bytes, b: bytes, order: Literal["little", "big"], moves: Move
     Returns:
         The fields; none where anything else differs, too.
     """
+    if len(a) != len(b):
+        return []
     found: Ranges = []
-    at = 0
-    while len(a) == len(b) and a[at:] != b[at:]:
-        at = next(i for i in range(at, len(a)) if a[i] != b[i])
+    for at in (i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y):
+        if found and at < found[-1][1]:
+            continue
         fields = [(at, at + 2), (max(0, at - 1), at + 1)]
         wide = [(x, y) for x, y in fields if (int.from_bytes(a[x:y], order), int.from_bytes(b[x:y], order)) in moves]
         if not wide and ((a[at], b[at]) not in moves or max(a[at], b[at]) > _SMALL):
             return []
         found += wide[:1] or [(at, at + 1)]
-        at = found[-1][1]
     return found
 
 

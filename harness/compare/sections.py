@@ -10,7 +10,7 @@ relocation. What is left of layout is then the order of things, and this is what
 * a static datum whose name carries a number is paired by what refers to it, in the order of functions by name: one for
   one, so that two of them can not be swapped in one place only;
 * strings and constants of mergeable sections are what they hold: the linker decides where they stand;
-* tables whose records each stand for one place in the code (`TABLES`) may list functions in another order; the records
+* tables whose records each stand for one place in the code (`places`) may list functions in another order; the records
   of one function keep theirs.
 
 All else must be equal as it stands. Where the form does not tell what a reference means, the objects count as
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from harness.compare import noise
@@ -37,6 +37,7 @@ from harness.compare.elf import (
     content,
 )
 from harness.compare.model import Model, Target, attributes, model, resolve, symbol_facts
+from harness.compare.places import BESIDE, TABLES, records
 from harness.compare.values import printable
 
 _OWN = re.compile(r"\.(?:text|text\.unlikely|text\.hot|text\.startup|data|bss|rodata|data\.rel\.ro(?:\.local)?)"
@@ -53,43 +54,6 @@ _PLACELESS = re.compile(
 name together."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """A table of records about places in the code.
-
-    Attributes:
-        size: bytes of a record.
-        pointers: where its relocations are; the first says which place it is about.
-        beside: a section with a record of `width` bytes for each of these, in the same order.
-    """
-
-    size: int
-    pointers: tuple[int, ...]
-    beside: str = ""
-    width: int = 0
-
-
-_PLACES = Table(size=4, pointers=(0,))
-
-TABLES: Mapping[str, tuple[Table, ...]] = {
-    # searched for an address, or sorted at build time or at boot
-    "__bug_table": (Table(size=12, pointers=(0, 4)), Table(size=24, pointers=(0, 8)), Table(size=8, pointers=(0,))),
-    "__ex_table": (Table(size=12, pointers=(0, 4)),),
-    "__jump_table": (Table(size=16, pointers=(0, 4, 8)),),
-    "__mcount_loc": (Table(size=8, pointers=(0,)),),
-    ".static_call_sites": (Table(size=8, pointers=(0, 4)),),
-    ".orc_unwind_ip": (Table(size=4, pointers=(0,), beside=".orc_unwind", width=6),),
-    # each record is applied to its place, whatever the others say
-    ".altinstructions": (Table(size=12, pointers=(0, 4)), Table(size=14, pointers=(0, 4))),
-    ".smp_locks": (_PLACES,), ".return_sites": (_PLACES,), ".retpoline_sites": (_PLACES,), ".call_sites": (_PLACES,),
-    # read by objtool, or by nothing at all: the linker leaves them out
-    ".discard.reachable": (_PLACES,), ".discard.unreachable": (_PLACES,),
-    ".discard.addressable": (Table(size=8, pointers=(0,)),),
-}
-"""By section; the first layout counts whose relocations are just the pointers of every record."""
-
-_BESIDE = frozenset(table.beside for tables in TABLES.values() for table in tables if table.beside)
-
 Form = tuple[object, ...]
 """A reference's target in a form that is equal on both sides when it means the same."""
 
@@ -100,10 +64,11 @@ class _DiffersError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Side:
-    """One object: its model, its relocations by section, and the numbers given to what has none in its name so far."""
+    """One object: its model, its contents by section, and the names that sections with numbers were given so far."""
 
     model: Model
     numbered: dict[str, str] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
     count: Counter[str] = field(default_factory=Counter)
     contents: dict[str, tuple[bytes, list[Target]]] = field(default_factory=dict)
 
@@ -126,6 +91,7 @@ class _Side:
         if key not in self.numbered:
             self.count[cut] += 1
             self.numbered[key] = f"{cut}\0{self.count[cut]}"
+            self.order.append(key)
         return self.numbered[key]
 
 
@@ -171,17 +137,17 @@ def _compare(a: _Side, b: _Side, moves: noise.Moves) -> None:
     if set(fixed[0]) != set(fixed[1]):
         raise _DiffersError(f"section {min(set(fixed[0]) ^ set(fixed[1]))}")
     ordered = [[key for key in keys if not _OWN.fullmatch(key) and not _PLACELESS.fullmatch(key)
-                and key not in TABLES and key not in _BESIDE] for keys in fixed]
+                and key not in TABLES and key not in BESIDE] for keys in fixed]
     if ordered[0] != ordered[1]:
         raise _DiffersError("order of sections")
     for key in sorted(fixed[0]):
         _attributes(a, key, b, key)
-        if key not in TABLES and key not in _BESIDE:
+        if key not in TABLES and key not in BESIDE:
             _section(a, key, b, key, same)
     _numbered(a, b, same)
     for key in sorted(TABLES.keys() & set(fixed[0])):
         _table(a, b, key, same)
-    for key in sorted(_BESIDE & set(fixed[0])):
+    for key in sorted(BESIDE & set(fixed[0])):
         if not any(table.beside == key for name in TABLES.keys() & set(fixed[0]) for table in TABLES[name]):
             _section(a, key, b, key, same)
     symbols = _symbols(a), _symbols(b)
@@ -218,25 +184,19 @@ def _same(side: _Side, moves: noise.Moves) -> _Same:
 
 def _numbered(a: _Side, b: _Side, same: _Same) -> None:
     """The sections with numbers: those that were met first, in that order, then what they meet, then the rest."""
-    done = 0
-    while True:
-        met = [list(side.numbered.items()) for side in (a, b)]
-        if len(met[0]) == done:
-            left = [[key for key in side.model.sections if _cut(key) != key and key not in side.numbered]
-                    for side in (a, b)]
-            if not left[0] or not left[1]:
-                break
-            a.name(left[0][0])
-            b.name(left[1][0])
-            continue
-        (key_a, name_a), (key_b, name_b) = met[0][done], met[1][done]
-        if name_a != name_b:
+    rest = [[key for key in side.model.sections if _cut(key) != key] for side in (a, b)]
+    if len(rest[0]) != len(rest[1]):
+        raise _DiffersError("number of static data")
+    ahead = [iter(keys) for keys in rest]
+    for index in range(len(rest[0])):
+        for side, keys in zip((a, b), ahead, strict=True):
+            while len(side.order) <= index:
+                side.name(next(keys))
+        key_a, key_b = a.order[index], b.order[index]
+        if a.numbered[key_a] != b.numbered[key_b]:
             raise _DiffersError(f"section {key_a}")
         _attributes(a, key_a, b, key_b)
         _section(a, key_a, b, key_b, same)
-        done += 1
-    if left[0] or left[1]:
-        raise _DiffersError(f"section {(left[0] or left[1])[0]}")
 
 
 def _attributes(a: _Side, key_a: str, b: _Side, key_b: str) -> None:
@@ -276,7 +236,7 @@ def _form(side: _Side, reloc: Target, *, code: bool) -> Form:
     section = side.model.sections.get(str(key[0])) if key[0] not in ("@", "abs", "special") else None
     if section is None:
         return (*key, addend)
-    if key[0] in TABLES or key[0] in _BESIDE:
+    if key[0] in TABLES or key[0] in BESIDE:
         raise _DiffersError(f"a reference to {section.name}, whose order is not compared")
     if not _pooled(section):
         return (side.name(str(key[0])), *key[1:], addend)
@@ -315,17 +275,8 @@ def _entries(section: Section, data: bytes) -> list[bytes]:
     return [data[i:i + section.entsize] for i in range(0, len(data), section.entsize)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Records:
-    """A table's records by the place each is about, and for each record in file order its place and number there."""
-
-    size: int
-    by_place: dict[str, list[tuple[bytes, list[Target]]]] = field(default_factory=dict)
-    places: list[tuple[str, int]] = field(default_factory=list)
-
-
 def _table(a: _Side, b: _Side, key: str, same: _Same) -> None:
-    tables = [_records(side, key) for side in (a, b)]
+    tables = [records(side.model, key, *side.of(key)) for side in (a, b)]
     if tables[0] is None or tables[1] is None:
         for name in {key, *(table.beside for table in TABLES[key])} & a.model.sections.keys():
             _section(a, name, b, name, same)
@@ -342,42 +293,10 @@ def _table(a: _Side, b: _Side, key: str, same: _Same) -> None:
             _references(a, b, a.model.sections[key], (relocs_a, relocs_b))
 
 
-def _records(side: _Side, key: str) -> _Records | None:
-    """A table's records; None where it has no layout that is known, or one is not about code or a global symbol."""
-    data, relocs = side.of(key)
-    table = next((row for row in TABLES[key] if len(data) % row.size == 0 and [r.offset for r in relocs] == [
-        start + p for start in range(0, len(data), row.size) for p in row.pointers]), None)
-    other = side.model.sections.get(table.beside) if table else None
-    more = b"" if other is None else content(side.model.elf, other)
-    if table is None or (table.beside and len(more) * table.size != len(data) * table.width):
-        return None
-    found = _Records(size=table.size)
-    width, step = table.width, len(table.pointers)
-    for index in range(len(data) // table.size):
-        own = [r._replace(offset=r.offset - index * table.size) for r in relocs[index * step:(index + 1) * step]]
-        place = _place(side, own[0])
-        if not place:
-            return None
-        record = data[index * table.size:(index + 1) * table.size] + more[index * width:(index + 1) * width]
-        records = found.by_place.setdefault(place, [])
-        found.places.append((place, len(records)))
-        records.append((record, own))
-    return found
-
-
-def _place(side: _Side, reloc: Target) -> str:
-    """What a record is about: a section of code, or a global symbol; empty where it is something else."""
-    kind = str(reloc.key[0])
-    if kind == "@":
-        return f"@{reloc.key[1]}"
-    section = side.model.sections.get(kind)
-    return kind if section is not None and section.flags & SHF_EXECINSTR else ""
-
-
 def _symbols(side: _Side) -> Counter[Form]:
     """All symbols, local names without their numbers, places in string sections by what stands there."""
     found: Counter[Form] = Counter()
-    tables = {key: _records(side, key) for key in TABLES if key in side.model.sections}
+    tables = {key: records(side.model, key, *side.of(key)) for key in TABLES if key in side.model.sections}
     for fact in symbol_facts(side.model):
         section = side.model.sections.get(fact.where)
         name = noise.normalise(fact) or ("", fact.name)
