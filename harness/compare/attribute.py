@@ -115,7 +115,7 @@ def _unit_change(section: str, base: Content, a: Unit, patched: Content, b: Unit
             return
         if skipped is not None and same_references and _ends_of_branches(base, a, skipped.fields):
             yield Change(kind="moved", section=section, symbol=name, offset=skipped.fields[0][0],
-                         base=skipped.target, patched="at another distance")
+                         base=printable(skipped.target[0]) if skipped.target else None, patched="at another distance")
             return
     applied = data_b if skipped is None or skipped.every else skipped.applied
     named = tuple({r.offset - unit.start: r for r in own} for own, unit in zip(slices, (a, b), strict=True))

@@ -8,10 +8,11 @@ reader has it confirmed by `disasm` first. Machines are rows of `FIELDS`.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.compare.elf import EM_386, EM_X86_64
-from harness.compare.naming import place_name
+from harness.compare.naming import stem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,13 +28,13 @@ class Moved(NamedTuple):
         applied: the patched bytes with those of the base where a branch goes to the same name.
         every: no other byte differs.
         fields: (offset, width) in bytes of the displacements of these branches.
-        target: where the first of them goes; None where there is none.
+        target: name and offset in it of where the first of them goes; None where there is none.
     """
 
     applied: bytes
     every: bool
     fields: tuple[tuple[int, int], ...]
-    target: str | None
+    target: tuple[str, int] | None
 
 
 def _x86(data: bytes | bytearray, at: int) -> Iterator[tuple[int, int]]:
@@ -105,10 +106,17 @@ def _next(data: bytes, other: bytes | bytearray, start: int) -> int:
     return len(data)
 
 
-def _target(side: Content, unit: Unit, field: int, width: int, data: bytes | bytearray) -> str | None:
-    """The name of the place outside of the function that a displacement leads to; None where it stays inside."""
+def _target(side: Content, unit: Unit, field: int, width: int, data: bytes | bytearray) -> tuple[str, int] | None:
+    """(name, offset in it) of the place outside of the function that a displacement leads to; None where it stays
+    inside."""
     end = field + width
     place = end + int.from_bytes(data[field:end], "little", signed=True)
     if 0 <= place < unit.end - unit.start:
         return None
-    return place_name(side.names, side.section, unit.start + place)
+    value = unit.start + place
+    number = side.section.number
+    index = bisect_right(side.names.starts.get(number, ()), value) - 1
+    found = side.names.units[number][index] if index >= 0 else None
+    if found is None or value >= max(found.end, found.start + 1):
+        return "", value
+    return stem(found.name), value - found.start

@@ -76,6 +76,8 @@ DECODERS: Mapping[int, Decoder] = {
 _NARROW = re.compile(r"(?:.*/)?arch/x86/(?:boot/(?!compressed/)|realmode/rm/).*")
 """Objects whose code runs in real mode (`.code16gcc`); their ELF header says i386 like any other."""
 
+_new = tuple.__new__
+
 _MARK = 0x6D3A5C10
 _DIRECT = re.compile(r"-?(?:0x[0-9a-f]+|\d+)")
 
@@ -145,24 +147,27 @@ _Pending = tuple[int, int, int, "Target"]
 def _stream(side: Content, unit: Unit, row: Decoder, data: bytes, pending: list[_Pending]) -> tuple[Insn, ...] | None:
     result = []
     end = used = 0
+    known: dict[str, tuple[str, bool]] = {}
+    count = len(pending)
     for at, size, raw_mnemonic, raw_operands in _capstone(side, row, data):
         end = at + size
-        own = []
-        while used < len(pending) and pending[used][0] < end:
-            if pending[used][0] + pending[used][1] > end:
-                return None
-            own.append(pending[used])
-            used += 1
-        mnemonic = row.spelling.get(raw_mnemonic, raw_mnemonic)
-        if own:
+        found = known.get(raw_mnemonic)
+        if found is None:
+            said = row.spelling.get(raw_mnemonic, raw_mnemonic)
+            found = known[raw_mnemonic] = said, row.branch.fullmatch(said) is not None
+        mnemonic, branch = found
+        if used < count and pending[used][0] < end:
             operands = raw_operands
-            for entry in own:
-                operands = _named(side, row, operands, end, entry, branch=row.branch.fullmatch(mnemonic) is not None)
+            while used < count and pending[used][0] < end:
+                if pending[used][0] + pending[used][1] > end:
+                    return None
+                operands = _named(side, row, operands, end, pending[used], branch=branch)
+                used += 1
             result.append(Insn(at, size, mnemonic, operands))
-        elif row.branch.fullmatch(mnemonic) and _DIRECT.fullmatch(raw_operands):
+        elif branch and _DIRECT.fullmatch(raw_operands):
             result.append(_branch(side, unit, at, size, mnemonic, _signed(int(raw_operands, 0), row, side)))
         else:
-            result.append(Insn(at, size, mnemonic, raw_operands))
+            result.append(_new(Insn, (at, size, mnemonic, raw_operands, None, None)))
     return tuple(result) if end == len(data) else None
 
 

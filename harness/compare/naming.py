@@ -31,7 +31,7 @@ from harness.compare.values import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness.compare.model import Model, Target
+    from harness.compare.model import Key, Model, Target
 
 _SHOWN_TEXT = 60
 _DIGIT = re.compile(r"\d")
@@ -116,36 +116,47 @@ def target_name(names: Names, reloc: Target, bias: int | None = None) -> str:
 
 
 class Owners:
-    """Whose a place is: for tables with a record for every third instruction, so what is looked up is kept."""
+    """Whose a place is: for tables with a record for every third instruction, so what was found last is kept."""
 
-    __slots__ = ("_names", "_printable", "_sections")
+    __slots__ = ("_end", "_key", "_name", "_names", "_printable", "_start", "_starts", "_units")
 
     def __init__(self, names: Names) -> None:
         self._names = names
-        self._sections: dict[str | int, tuple[Sequence[int], Sequence[Unit]]] = {}
         self._printable: dict[str, str] = {}
+        self._key: Key | None = None
+        self._starts: Sequence[int] = ()
+        self._units: Sequence[Unit] = ()
+        self._start, self._end, self._name = 0, -1, ""
 
     def of(self, reloc: Target) -> tuple[str, int]:
         """(symbol that covers a relocation's target, offset in it); the section where no symbol does. Not PC-biased."""
         _offset, _type, key, value = reloc
-        name = str(key[0] if key[0] != "@" else key[1])
-        if key[0] != "@":
-            if len(key) > 1:
-                value += int(key[1])
-            found = self._sections.get(name)
-            if found is None:
-                section = self._names.model.sections.get(name)
-                number = section.number if section else -1
-                found = self._names.starts.get(number, ()), self._names.units.get(number, ())
-                self._sections[name] = found
-            index = bisect_right(found[0], value) - 1
-            # a place right behind a function is its end: where a call does not return, or the next one is unwound
-            if index >= 0 and value <= found[1][index][1]:
-                name, value = found[1][index][2], value - found[1][index][0]
+        if key is self._key and self._start <= value < self._end:
+            return self._name, value - self._start
+        if key[0] == "@":
+            return self._said(str(key[1])), value
+        if len(key) > 1:
+            value += int(key[1])
+        if key is not self._key:
+            section = self._names.model.sections.get(str(key[0]))
+            number = section.number if section else -1
+            self._starts, self._units = self._names.starts.get(number, ()), self._names.units.get(number, ())
+            self._key, self._end = key, -1
+        index = bisect_right(self._starts, value) - 1
+        # a place right behind a function is its end: where a call does not return, or the next one is unwound
+        if index < 0 or value > self._units[index].end:
+            return self._said(str(key[0])), value
+        unit = self._units[index]
+        name = self._said(unit.name)
+        if len(key) == 1:
+            self._start, self._end, self._name = unit.start, unit.end, name
+        return name, value - unit.start
+
+    def _said(self, name: str) -> str:
         said = self._printable.get(name)
         if said is None:
             said = self._printable[name] = printable(stem(name))
-        return said, value
+        return said
 
 
 def place_name(names: Names, section: Section, value: int) -> str:

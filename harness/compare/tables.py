@@ -108,18 +108,19 @@ def _split(side: Content, count: int) -> Records | None:
         return None
     found: Records = {}
     named = Owners(side.names)
-    names, data = side.names, side.data
+    names, data, relocs = side.names, side.data, side.relocs
+    last, own = "", list[tuple[object, ...]]()
     for index in range(number):
-        first = side.relocs[index * count]
+        first = relocs[index * count]
         who, at = named.of(first)
-        others = side.relocs[index * count + 1:(index + 1) * count]
-        said = tuple([(r.type, target_name(names, r, bias=0)) for r in others]) if others else ()
-        record = (at, first.type, said, data[index * size:(index + 1) * size])
-        own = found.get(who)
-        if own is None:
-            found[who] = [record]
-        else:
-            own.append(record)
+        said: tuple[object, ...] = ()
+        if count > 1:
+            others = relocs[index * count + 1:(index + 1) * count]
+            said = tuple([(r.type, target_name(names, r, bias=0)) for r in others])
+        # neighbours mostly belong to the same function
+        if who is not last:
+            last, own = who, found.setdefault(who, [])
+        own.append((at, first[1], said, data[index * size:index * size + size]))
     return found
 
 
