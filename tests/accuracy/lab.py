@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import proc, sandbox
+from harness import proc, proof, sandbox
 from harness.compare.objdiff import compare
 from harness.compare.values import ObjectDelta
 from harness.deadline import Deadline
@@ -120,9 +120,17 @@ def by_bytes(pair: Pair) -> Verdict:
     return verdict(delta)
 
 
-COLUMNS: Mapping[str, Callable[[Pair], Verdict]] = {"by bytes": by_bytes}
-"""Who gives the verdict of a column. The hook for the proof by recompilation: with an entry "proved" here, which asks
-it of a pair (`compiled` makes its objects again with other files and options), the column's verdicts are tested."""
+def proved(pair: Pair) -> Verdict:
+    """What it says after the proof by recompilation."""
+    base, patched = (proof.Side(out=pair.out, tree=pair.source, shown=shown, objects=objects)
+                     for shown, objects in zip(pair.overrides, (pair.base, pair.patched), strict=True))
+    differing = [path for path in pair.overrides[1] if base.file(path) != patched.file(path)]
+    found = proof.prove(compare(pair.base, pair.patched), base, patched, differing, deadline=Deadline.after(300))
+    return verdict(found.deltas[0])
+
+
+COLUMNS: Mapping[str, Callable[[Pair], Verdict]] = {"by bytes": by_bytes, "proved": proved}
+"""Who gives the verdict of a column."""
 
 
 def verdict(delta: ObjectDelta) -> Verdict:
