@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import proof
+from harness.compare import elf, sections
 from harness.compare.objdiff import compare
 from harness.compare.values import Comparison, ObjectDelta
 from harness.deadline import Deadline
@@ -96,6 +97,25 @@ def test_lines_in_code_are_proved(judge: Judge) -> None:
     delta = judge(TOP)
     assert (delta.status, delta.proof, delta.changes) == ("explained", "lines", ())
     assert delta.proof_note == "byte for byte base's object with base's line numbers"
+
+
+DEBUG: Edit = ("include/linux/kconfig.h", "#ifndef __LINUX_KCONFIG_H\n", """#define CONFIG_DEBUG_ATOMIC_SLEEP 1
+#define CONFIG_DYNAMIC_DEBUG 1
+#define CONFIG_DYNAMIC_DEBUG_CORE 1
+#ifndef __LINUX_KCONFIG_H
+""")
+"""More places with line numbers: `might_sleep()` in code, and `__dyndbg` records that hold them in 18 bits."""
+
+
+def test_lines_of_debugging_options_are_proved(lab: Lab, judge: Judge) -> None:
+    code = f'{FLUSH}\tmight_sleep();\n\tpr_debug("flush %p\\n", dev);\n'
+    data = lab.side("check", ("net/core/dev_addr_lists.o",), (DEBUG, (ADDR, FLUSH, code))).object(
+        "net/core/dev_addr_lists.o")
+    assert all(name in data for name in (b"__dyndbg", b"__might_sleep"))
+    delta = judge(TOP, base=(DEBUG, (ADDR, FLUSH, code)))
+    assert (delta.status, delta.proof) == ("explained", "lines"), delta.proof_note
+    real = judge(TOP, (ADDR, "flush %p", "Flush %p"), base=(DEBUG, (ADDR, FLUSH, code)))
+    assert (real.status, real.proof) == ("changed", "")
 
 
 def test_lines_that_went_away_are_proved(judge: Judge) -> None:
@@ -231,3 +251,22 @@ def test_after_a_real_change_the_rest_is_not_tried(lab: Lab) -> None:
     found = lab.proved(lab.compared(base, patched), base, patched)
     assert (found.explained, found.proved, found.changed, found.only_patched) == (1, 1, 1, 1)
     assert found.deltas[0].proof_note == "no proof was tried: objects or archives on one side only"
+
+
+def test_no_small_change_is_equal_by_symbol(lab: Lab) -> None:
+    """One token each, anywhere in the code: what differs as it is compiled for the kernel differs by symbol, too."""
+    text = (lab.tree / ADDR).read_text(encoding="utf-8")
+    tokens = ((" == ", " != "), ("&&", "||"), ("->uc", "->mc"), ("++;", "--;"), ("if (!", "if ("), ("true", "false"),
+              ("false", "true"), ("GFP_ATOMIC", "GFP_KERNEL"), ("return err;", "return 0;"), ("-EEXIST", "-ENOENT"))
+    changed = [text[:at] + new + text[at + len(old):]
+               for old, new in tokens for at in (text.find(old), text.rfind(old))]
+    apart = ("-ffunction-sections", "-fdata-sections")
+    jobs = [Job(object="net/core/dev_addr_lists.o", text=one, flags=flags)
+            for one in (text, *changed) for flags in ((), apart)]
+    made = recompile.recompile(lab.build.out, lab.tree, jobs, deadline=Deadline.after(600))
+    assert all(isinstance(data, bytes) for data in made)
+    plain, by_symbol = made[::2], [elf.parse(data, "x.o") for data in made[1::2] if isinstance(data, bytes)]
+    found = [(data != plain[0], bool(sections.difference(by_symbol[0], other)))
+             for data, other in zip(plain, by_symbol, strict=True)]
+    assert [differs for differs, _ in found] == [differs for _, differs in found]
+    assert sum(differs for differs, _ in found) > len(tokens)
