@@ -151,7 +151,9 @@ def _tried(proof: _Proof, comparison: Comparison, deltas: Sequence[ObjectDelta],
                 found.update(_noted(batch, f"no proof was tried: {settled}"))
             else:
                 found.update({delta.path: delta for delta in _judged(proof, batch)})
-                left = [delta.path for delta in batch if found[delta.path].status == "changed"]
+                # those that are linked of others are judged at last, by what they are linked of
+                left = [delta.path for delta in batch if found[delta.path].status == "changed"
+                        and _link(proof.patched, delta.path) is None]
                 settled = settled or (f"{left[0]} did change" if left else "")
             counted(len(found))
     except DeadlineExpired as late:
@@ -164,8 +166,8 @@ def _noted(deltas: Sequence[ObjectDelta], note: str) -> dict[str, ObjectDelta]:
 
 
 def _control(proof: _Proof, names: Sequence[str]) -> str:
-    """Why no proof holds here; empty when the first object that can be compiled again comes out as it was built."""
-    name = next((name for name in names if recompile.compiled(proof.patched.out, name)), None)
+    """Why no proof holds here; empty when the first object for one by lines, unchanged, comes out as it was built."""
+    name = next((name for name in names if not _unsuited(proof, name)), None)
     if name is None:
         return ""
     made, = proof.patched.again([Job(object=name)], proof.deadline, {})

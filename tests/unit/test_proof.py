@@ -72,6 +72,16 @@ def test_a_linked_object_of_equal_parts_is_proved(linked: tuple[Side, Side]) -> 
     assert found.to_json()["proved"] == 1
 
 
+def test_a_linked_object_does_not_end_the_proofs_of_others(linked: tuple[Side, Side], tmp_path: Path) -> None:
+    for i in range(9):
+        assembled(tmp_path / f"patched/net/z{i}.o", CODE.format(1, 1, 1))
+        assembled(tmp_path / f"base/net/z{i}.o", CODE.format(2, 1, 1))
+    notes = [delta.proof_note for delta in proved(linked).deltas if delta.status == "changed"]
+    assert len(notes) == 9
+    assert notes[0] == "it was not compiled from a source file of the tree"
+    assert notes[-1] == "no proof was tried: net/z0.o did change"
+
+
 @pytest.mark.parametrize("broken", ["command", "list", "part", "link", "outside"])
 def test_a_linked_object_of_others_is_not(linked: tuple[Side, Side], tmp_path: Path, broken: str) -> None:
     there = tmp_path / "patched/net"
