@@ -23,7 +23,7 @@ from urllib.parse import quote
 from harness import arch as arches
 from harness import boots, claims, host, layouts, proof, suites
 from harness.arch import Arch
-from harness.blame import Blame, walk
+from harness.blame import Blame, by_rule, walk
 from harness.claims import Check, Claim, Row, TestResult, Verdict
 from harness.compare import size_text
 from harness.compare.layout import Layout, Unmeasured
@@ -160,6 +160,9 @@ def _nearest(inputs: Inputs, side: str, variant: str, store: Store) -> Seed | No
 def blame(inputs: Inputs, variant: str, *, store: Store, progress: Progress) -> Blame:
     """Walk the series patch by patch and say which patch changed which function (`harness.blame`).
 
+    Where the plan claims `identical`, each step is compared as that claim is judged: what is proved to be no change is
+    none here either.
+
     Raises:
         KernelError: base does not build.
     """
@@ -173,7 +176,12 @@ def blame(inputs: Inputs, variant: str, *, store: Store, progress: Progress) -> 
         config = configure(step, tree.name, variant, store=store, progress=progress)
         return build(step, tree.name, config, store=store, progress=progress, seed=seed)
 
-    return walk(variant, trees, make, progress=progress.step)
+    def proved(before: Seed, after: Seed) -> Comparison:
+        ends = replace(inputs, trees=dict(zip(SIDES, (before.tree, after.tree), strict=True)))
+        return prove(ends, by_rule(before, after), before.build, after.build, store=store, progress=progress)
+
+    return walk(variant, trees, make, progress=progress.step,
+                comparing=proved if _is_proved(inputs.plan, variant) else by_rule)
 
 
 def run(plan: Plan, *, store: Store, out: Path, progress: Progress, command: Sequence[str],
@@ -304,14 +312,19 @@ def _compare(state: _Run, variant: str) -> None:
     with state.row("objdiff", f"objdiff/{variant}", variant):
         state.comparisons[variant] = compare(base.out, patched.out)
         _write_comparison(state, variant, state.comparisons[variant])
-        if any(claim.check is Check.OBJDIFF and claim.expect == "identical" and variant in claim.variants
-               for claim in state.inputs.plan.claims):
+        if _is_proved(state.inputs.plan, variant):
             state.comparisons[variant] = prove(state.inputs, state.comparisons[variant], base, patched,
                                                store=state.store, progress=state.progress)
             _write_comparison(state, variant, state.comparisons[variant])
     with state.row("size", f"size/{variant}", variant):
         state.sizes[variant] = compare_sizes(base.out, patched.out)
         _write_sizes(state, variant, state.sizes[variant])
+
+
+def _is_proved(plan: Plan, variant: str) -> bool:
+    """Whether a claim needs what differs in a variant to be proved: only `identical` does."""
+    return any(claim.check is Check.OBJDIFF and claim.expect == "identical" and variant in claim.variants
+               for claim in plan.claims)
 
 
 def _write_sizes(state: _Run, name: str, sizes: SizeReport) -> None:
