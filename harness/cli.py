@@ -184,7 +184,7 @@ def blame(plan: Path, variants: tuple[str, ...], everything: bool, cache: Path |
     from harness.plan import read_plan
     from harness.report import blame as report
 
-    read, store, progress = read_plan(plan), _store(cache), Progress(quiet=quiet)
+    read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
     inputs = engine.resolve(read, Deadline.after(60))
     found = [engine.blame(inputs, name, store=store, progress=progress) for name in names]
@@ -235,7 +235,7 @@ def layout(plan: Path, struct: str, headers: tuple[str, ...], variants: tuple[st
     if not re.fullmatch(TAG, struct) or not all(re.fullmatch(HEADER, header) for header in headers):
         raise UsageError("this is no structure of a header", where=f"struct {struct} of {', '.join(headers)}",
                          hint="--struct sk_buff --header linux/skbuff.h")
-    read, store, progress = read_plan(plan), _store(cache), Progress(quiet=quiet)
+    read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
     inputs = engine.resolve(read, Deadline.after(60))
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
     found = {}

@@ -10,9 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from harness import engine
 from harness.blame import Blame, walk
 from harness.claims import Check, Claim, Verdict
+from harness.cli import cli
 from harness.compare.blame import Place, Step, Touch, attribute, count, places
 from harness.compare.objdiff import compare
 from harness.compare.values import Change, Comparison, ObjectDelta
@@ -24,6 +27,7 @@ from harness.kernel.series import Patch
 from harness.kernel.tree import Tree
 from harness.proc import run
 from harness.report import blame as report
+from tests.conftest import PLAN
 
 A, B, C = "int a(int x) { return x; }", "int b(int x) { return x * 3; }", "const int c[2] = {1, 2};"
 A2, B2 = "int a(int x) { return x + 1; }", "int b(int x) { return x * 5; }"
@@ -212,3 +216,16 @@ def test_words_fit_and_json_says_the_same(tmp_path: Path) -> None:
     assert value["net"]["functions_changed"] == len(value["functions"]) == 31
     assert value["functions"][0] == {"object": "x.o", "name": "a", "net": True, "changed_back": False,
                                      "patches": [{"first": 1, "last": 1, "change": "changed"}]}
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, bad = (walked(tmp_path / name, {"x": A + B}, *steps) for name, steps in (
+        ("good", ({"x": A2 + B},)), ("bad", (BROKEN, {"x": A2 + B}))))
+    monkeypatch.setattr(engine, "resolve", lambda *_: None)
+    for blame, code in ((good, 0), (bad, 1)):
+        monkeypatch.setattr(engine, "blame", lambda *_, found=blame, **__: found)
+        done = CliRunner().invoke(cli, ["blame", str(PLAN), "-v", "none"])
+        assert done.exit_code == code, done
+        assert "x.o: a first changed by patch" in done.output
+        done = CliRunner().invoke(cli, ["blame", str(PLAN), "-v", "none", "--json", "--quiet"])
+        assert json.loads(done.output)[0]["variant"] == "v"
