@@ -137,8 +137,9 @@ def _tried(proof: _Proof, comparison: Comparison, deltas: Sequence[ObjectDelta],
            counted: Callable[[int], None]) -> dict[str, ObjectDelta]:
     """The objects judged anew, in order; those after the first that stays changed are only told why not."""
     found: dict[str, ObjectDelta] = {}
-    settled = "objects or archives on one side only" if (
-        comparison.only_base or comparison.only_patched or comparison.archives_changed) else next(
+    settled = "objects on one side only, or another order or script of the link" if (
+        comparison.only_base or comparison.only_patched or comparison.archives_changed
+        or comparison.link_scripts_changed) else next(
             (f"{delta.path} did change" for delta in deltas if _came_or_went(delta)), "")
     try:
         void = _control(proof, [delta.path for delta in deltas])

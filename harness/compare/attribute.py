@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from harness.compare import branches, tables
 from harness.compare.content import Content as Content
 from harness.compare.content import bias, paired, units, within
 from harness.compare.elf import SHF_EXECINSTR, SHF_MERGE, SHF_STRINGS
-from harness.compare.naming import Unit, code_at, target_name
+from harness.compare.naming import Unit, target_name
 from harness.compare.pools import text_of
 from harness.compare.values import Change, printable
 
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from harness.compare.model import SymbolFact, Target
 
 _SHOWN_BYTES = 8
-_OFFSET = attrgetter("offset")
-_RECORD = 32
-"""No record of the kernel's tables of addresses is longer, in bytes."""
 
 
 def section_changes(key: str, base: Content, patched: Content) -> list[Change]:
@@ -169,36 +165,16 @@ def _first(section: str, symbol: str | None, sides: tuple[Content, Content], dat
                 for r, side in zip(found, sides, strict=True)]
         if said[0] == said[1]:
             said = [f"{text} ({_form(r)})" if r else None for text, r in zip(said, found, strict=True)]
-        return Change(kind="relocation", section=section, symbol=symbol or _record_of(sides, at_reloc), offset=at_reloc,
+        return Change(kind="relocation", section=section, symbol=symbol, offset=at_reloc,
                       base=said[0], patched=said[1])
     at = at_byte or 0
-    return Change(kind="bytes", section=section, symbol=symbol or _record_of(sides, at), offset=at,
+    return Change(kind="bytes", section=section, symbol=symbol, offset=at,
                   base=data[0][at:at + _SHOWN_BYTES].hex(" "), patched=data[1][at:at + _SHOWN_BYTES].hex(" "))
 
 
 def _form(reloc: Target) -> str:
     """What else than the name of its target tells two relocations apart."""
     return f"{'a symbol of other objects, too' if reloc.key[0] == '@' else 'local'}, type {reloc.type}"
-
-
-def _record_of(sides: tuple[Content, Content], at: int) -> str | None:
-    """The function that a table's record at an offset is for; None where the section is no table of functions.
-
-    The tables of the kernel have the address of an instruction at the head of each record, as a relocation. So it is
-    the function which the last such relocation before the offset points into, if both sides agree on it.
-    """
-    found = set()
-    for side in sides:
-        if side.section.flags & SHF_EXECINSTR:
-            return None
-        last = bisect_right(side.relocs, at, key=_OFFSET)
-        first = bisect_right(side.relocs, at - _RECORD, hi=last, key=_OFFSET)
-        own = list(reversed(side.relocs[first:last]))
-        if own and own[0].offset == at and code_at(side.names, own[0]) == "":
-            return None
-        found.add(next(filter(None, (code_at(side.names, r) for r in own)), None))
-    name = found.pop()
-    return printable(name) if name and not found else None
 
 
 def _first_reference(sides: tuple[Content, Content], relocs: tuple[_Named, _Named],

@@ -17,7 +17,6 @@ from harness.compare import noise
 from harness.compare.elf import (
     ET_REL,
     MAX_NAME,
-    SHF_EXECINSTR,
     SHF_MERGE,
     SHF_STRINGS,
     STB_LOCAL,
@@ -135,6 +134,9 @@ class Owners:
             return self._name, value - self._start
         if key[0] == "@":
             return self._said(str(key[1])), value
+        text = text_of(key)
+        if text is not None:
+            return _quoted(text), value
         if len(key) > 1:
             value += int(key[1])
         if key is not self._key:
@@ -167,19 +169,6 @@ def place_name(names: Names, section: Section, value: int) -> str:
         if value < max(unit.end, unit.start + 1):
             return printable(stem(unit.name)) + _plus(value - unit.start)
     return printable(names.model.keys[section.number]) + _plus(value)
-
-
-def code_at(names: Names, reloc: Target) -> str | None:
-    """The function that a relocation's target lies in: empty for code outside of the functions of its section.
-
-    None where it is no code of this object, or of a section without functions (`.altinstr_replacement`).
-    """
-    section = names.model.sections.get(str(reloc.key[0]))
-    if len(reloc.key) != 1 or section is None or not section.flags & SHF_EXECINSTR or section.number not in names.units:
-        return None
-    index = bisect_right(names.starts[section.number], reloc.addend) - 1
-    unit = names.units[section.number][index] if index >= 0 else None
-    return unit.name if unit and reloc.addend < unit.end else ""
 
 
 def _string(data: bytes, section: Section, value: int) -> str:

@@ -161,7 +161,7 @@ LINKAGE = (
          after=(
         Edit(old="module_param(numdummies, int, 0)", new="module_param(numdummies, int, 0644)"),)),
     Seed(name="a parameter's description", object=DUMMY,
-         expected=both(changed("__UNIQUE_ID_numdummies")),
+         expected=both(changed(".modinfo")),
          after=(
         Edit(old='"Number of dummy pseudo', new='"Number of Dummy pseudo'),)),
     Seed(name="an initcall level", object=NOTIFIER,
