@@ -163,7 +163,7 @@ def _table_words(kind: str, name: str, base: ObjectView, patched: ObjectView) ->
         if a == b:
             return ""
         if a is None or b is None:
-            return f"{'no longer' if b is None else 'new'} {what}: {a or b}"
+            return f"{what} gone: {a}" if b is None else f"new {what}: {b}"
         return f"{a} -> {b}" if kind == "export" else f"{what} {a} -> {b}"
     if (kind, name) == ("section", "__versions"):
         return _listed(base.versions, patched.versions)
