@@ -12,7 +12,6 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.compare.elf import EM_386, EM_X86_64
-from harness.compare.naming import stem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +27,8 @@ class Moved(NamedTuple):
         applied: the patched bytes with those of the base where a branch goes to the same name.
         every: no other byte differs.
         fields: (offset, width) in bytes of the displacements of these branches.
-        target: name and offset in it of where the first of them goes; None where there is none.
+        target: name and offset in it of where the first of them goes; None where there is none. The whole name:
+            functions of one stem (.part.0, .part.1) are different functions.
     """
 
     applied: bytes
@@ -119,4 +119,4 @@ def _target(side: Content, unit: Unit, field: int, width: int, data: bytes | byt
     found = side.names.units[number][index] if index >= 0 else None
     if found is None or value >= max(found.end, found.start + 1):
         return "", value
-    return stem(found.name), value - found.start
+    return found.name, value - found.start

@@ -7,7 +7,6 @@ not depend on it. A line never says more than the bytes do: where no instruction
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,23 +15,22 @@ from harness.compare import disasm, phrases, tables
 from harness.compare.attribute import BIND, TYPE, VISIBILITY
 from harness.compare.content import bias, paired, units, within
 from harness.compare.elf import SHF_EXECINSTR, byte_order
-from harness.compare.facts import EXPORT_SECTION, EXPORT_SYMBOL, INITCALL, PARAMETER, ObjectView
+from harness.compare.facts import ObjectView
+from harness.compare.groups import Group, only_moved, plain, plain_entries
 from harness.compare.naming import stem, target_name
 from harness.compare.values import Change, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from harness.compare.content import Content
     from harness.compare.model import SymbolFact
     from harness.compare.naming import Unit
 
 ONLY_MOVED = "only moved"
+_SHOWN = 4
 _SIGNED = b"~Module signature appended~\n"
 """MODULE_SIG_STRING, include/linux/module_signature.h."""
-_PLACE = re.compile(r"(?:at 0x[0-9a-f]+)? ?(?:\d+ bytes)?")
-"""What a symbol's change says when only its place or size differs; see `attribute.symbol_changes`."""
-_SHOWN = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,41 +61,6 @@ class Line:
         """`skb_clone_sk+0x41: call sock_efree -> sock_rfree`."""
         place = f"{self.name}{f'+{self.offset:#x}' if self.offset else ''}"
         return f"{place}: {self.says}" if place else self.says
-
-
-Group = tuple[str, str]
-"""What a change is about: ("symbol", name), ("export", name), ("initcall", function), ("section", key) ..."""
-
-
-def group(change: Change) -> Group:
-    """The thing a change belongs to. Cheap: for counting without words."""
-    name = change.symbol or ""
-    where = change.section
-    if found := EXPORT_SECTION.fullmatch(where) or EXPORT_SYMBOL.fullmatch(name):
-        return "export", found[1]
-    if found := INITCALL.fullmatch(name):
-        return "initcall", found[1]
-    if where == "__param" and (found := PARAMETER.fullmatch(name)):
-        return "parameter", found[1]
-    if where in ("__versions", ".modinfo", ".discard.addressable"):
-        return "section", where
-    return ("symbol", stem(name)) if name else ("section", where)
-
-
-def grouped(changes: Sequence[Change]) -> list[tuple[Group, list[Change]]]:
-    """Changes by what they are about: real ones first, functions and data before sections, then what only moved."""
-    found: dict[Group, list[Change]] = {}
-    for change in changes:
-        found.setdefault(group(change), []).append(change)
-    return sorted(found.items(), key=lambda item: (only_moved(item[1]), item[0][0] == "section"))
-
-
-def only_moved(changes: Sequence[Change]) -> bool:
-    """Whether nothing in a group says that its contents differ. A longer jump makes a longer symbol."""
-    left = [change for change in changes if change.kind != "moved"]
-    return not left or (len(left) < len(changes) and all(
-        change.kind == "symbol" and _PLACE.fullmatch(change.base or "") and _PLACE.fullmatch(change.patched or "")
-        for change in left))
 
 
 def line(key: Group, changes: list[Change], base: ObjectView | None, patched: ObjectView | None) -> Line:
@@ -133,27 +96,6 @@ def _moved(changes: list[Change]) -> str:
     return ONLY_MOVED
 
 
-def plain(change: Change) -> str:
-    """One change in words that need nothing but the change."""
-    a, b = change.base, change.patched
-    if change.kind == "archive":
-        return f"link order, member {change.offset}: {a or 'none'} -> {b or 'none'}"
-    if change.kind == "script":
-        return f"linker script, line {change.offset}: {a or 'none'} -> {b or 'none'}"
-    if change.kind == "file" and "present" in (a, b):
-        side, other = ("base", b) if a == "present" else ("patched", a)
-        return f"only in {side}{f' ({other})' if other else ''}"
-    if change.kind == "bytes" and change.symbol is None and '"' in f"{a}{b}":
-        return f"strings {phrases.sides(a, b)}"
-    if change.kind in ("bytes", "relocation", "size"):
-        word = {"bytes": "bytes", "relocation": "reference", "size": "size"}[change.kind]
-        return f"{word} {a or 'none'} -> {b or 'none'}"
-    words = (a or "").split(" "), (b or "").split(" ")
-    if len(words[0]) == len(words[1]) > 1 and words[0][:-1] == words[1][:-1]:
-        return f"{' '.join(words[0])} -> {words[1][-1]}"
-    return phrases.sides(a, b)
-
-
 def _table_words(kind: str, name: str, base: ObjectView, patched: ObjectView) -> str:
     """Words for exports, initcalls, parameters and module versions; empty where there are none."""
     rows: Mapping[str, tuple[Mapping[str, str], Mapping[str, str], str]] = {
@@ -167,7 +109,7 @@ def _table_words(kind: str, name: str, base: ObjectView, patched: ObjectView) ->
         if a == b:
             return ""
         if a is None or b is None:
-            return f"{'no longer' if b is None else 'new'} {what}: {a or b}"
+            return f"{what} gone: {a}" if b is None else f"new {what}: {b}"
         return f"{a} -> {b}" if kind == "export" else f"{what} {a} -> {b}"
     if (kind, name) == ("section", "__versions"):
         return _listed(base.versions, patched.versions)
@@ -222,16 +164,6 @@ def _symbol(name: str, changes: list[Change], base: ObjectView, patched: ObjectV
         parts = list(dict.fromkeys(plain(change) for change in own or changes))
     return Line(name=name, section=(contents or changes[0]).section, offset=offset, says="; ".join(parts), code=code,
                 resized=contents is not None and contents.kind == "size" and phrases.SAME_NUMBER not in parts[0])
-
-
-def plain_entries(change: Change) -> str:
-    """`2 -> 3 entries`, `2 entries differ`, `2 entries with other line numbers`."""
-    if str(change.patched).endswith(tables.LINES):
-        return str(change.patched)
-    counts = [(side or "0").split(" ")[0] for side in (change.base, change.patched)]
-    if counts[0] == counts[1]:
-        return f"{change.base} differ{'s' * (counts[0] == '1')}"
-    return f"{counts[0]} -> {change.patched}"
 
 
 def _facts(changes: list[Change], base: ObjectView, patched: ObjectView, *, sized: bool) -> list[str]:

@@ -17,6 +17,7 @@ from harness.compare import noise
 from harness.compare.elf import (
     ET_REL,
     MAX_NAME,
+    SHF_EXECINSTR,
     SHF_MERGE,
     SHF_STRINGS,
     STB_LOCAL,
@@ -157,7 +158,7 @@ class Owners:
     def _said(self, name: str) -> str:
         said = self._printable.get(name)
         if said is None:
-            said = self._printable[name] = printable(stem(name))
+            said = self._printable[name] = printable(name)
         return said
 
 
@@ -167,7 +168,10 @@ def place_name(names: Names, section: Section, value: int) -> str:
     if index >= 0:
         unit = names.units[section.number][index]
         if value < max(unit.end, unit.start + 1):
-            return printable(stem(unit.name)) + _plus(value - unit.start)
+            # functions of one stem (.part.0, .part.1) are different functions; only data is renumbered at will
+            name = unit.name if section.flags & SHF_EXECINSTR else stem(unit.name)
+            # a star for the number that rules know, so that it is seen that one was there
+            return printable(name if name == unit.name else f"{name}*") + _plus(value - unit.start)
     return printable(names.model.keys[section.number]) + _plus(value)
 
 

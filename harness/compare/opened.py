@@ -9,14 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.compare import elf, explain
+from harness.compare import elf, explain, groups
 from harness.compare.facts import ObjectView
 from harness.compare.inputs import open_input
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from harness.compare.explain import Group, Line
+    from harness.compare.explain import Line
+    from harness.compare.groups import Group
     from harness.compare.values import Change, Comparison, ObjectDelta
 
 Views = tuple[ObjectView, ObjectView]
@@ -52,13 +53,13 @@ class Opened:
 
     def lines(self, delta: ObjectDelta) -> tuple[Line, ...]:
         """All lines of one object: what changed first, then what only moved."""
-        return tuple(self.line(delta, *entry) for entry in explain.grouped(delta.changes))
+        return tuple(self.line(delta, *entry) for entry in groups.grouped(delta.changes))
 
 
 def ordered(deltas: Sequence[ObjectDelta]) -> Iterator[tuple[ObjectDelta, Group, list[Change], bool]]:
     """Every group of changes of these objects, and whether it only moved: all that changed first, by path."""
-    found = [(delta, key, changes, explain.only_moved(changes))
-             for delta in deltas for key, changes in explain.grouped(delta.changes)]
+    found = [(delta, key, changes, groups.only_moved(changes))
+             for delta in deltas for key, changes in groups.grouped(delta.changes)]
     yield from sorted(found, key=lambda item: item[3])
 
 

@@ -84,8 +84,9 @@ def _some(insns: Sequence[Insn]) -> str:
 
 
 def calls(base: Sequence[Insn], patched: Sequence[Insn]) -> list[str]:
-    """What only one side calls: `no longer calls h`, `now calls g`. How often does not matter here."""
-    sides = [{insn.operands for insn in side if insn.mnemonic == "call"} for side in (base, patched)]
+    """What only one side calls by name: `no longer calls h`, `now calls g`. How often does not matter here."""
+    sides = [{insn.operands for insn in side if insn.mnemonic == "call" and not insn.operands.startswith("*")}
+             for side in (base, patched)]
     said = []
     for what, names in (("no longer calls", sides[0] - sides[1]), ("now calls", sides[1] - sides[0])):
         more = [f"{len(names) - _CALLS} more"] if len(names) > _CALLS else []

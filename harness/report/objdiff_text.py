@@ -92,7 +92,7 @@ def show(opened: Opened, query: str, width: int) -> list[str]:
             lines += ["", *_side_by_side(delta.path, views, *found, width)] if views else []
     if not lines:
         close = _close(opened, name, where)
-        raise UsageError("no object that both sides have holds this function", where=printable(query),
+        raise UsageError("no object that both sides have holds this function or datum", where=printable(query),
                          hint=f"did you mean {', '.join(close)}?" if close else
                          "name it as nm does: FUNCTION, or OBJECT:FUNCTION")
     return lines[1:]
@@ -102,40 +102,56 @@ def _views(opened: Opened, delta: ObjectDelta, name: str) -> Views | None:
     """Both sides of an object, unless the name does not occur in its bytes."""
     data = opened.data(delta.path)
     text = name.encode("latin-1", "replace")
-    return opened.views(delta) if text in data[0] and text in data[1] else None
+    return opened.views(delta) if text in data[0] or text in data[1] else None
 
 
-Found = tuple["Content", "Unit", "Content", "Unit"]
+Half = tuple["Content", "Unit"]
 
 
-def _stretches(views: Views, name: str) -> Iterator[Found]:
-    """Every stretch of this name that both sides have."""
-    for key, section in views[0].model.sections.items():
-        if not views[0].names.units.get(section.number):
-            continue
-        sides = [view.content(printable(key)) for view in views]
-        if sides[0] is None or sides[1] is None:
-            continue
-        for a, b in paired(units(sides[0]), units(sides[1])):
-            if name in (printable(a.name), stem(printable(a.name)), printable(a.name).partition(".")[0]):
-                yield sides[0], a, sides[1], b
+def _stretches(views: Views, name: str) -> Iterator[tuple[Half | None, Half | None]]:
+    """Every stretch of this name, with its partner on the other side if it has one in the same section."""
+    for key in dict.fromkeys(key for view in views for key in view.model.sections):
+        left, right = (_named(view, key, name) for view in views)
+        pairs = paired([unit for _side, unit in left], [unit for _side, unit in right])
+        for a, b in pairs:
+            yield (left[0][0], a), (right[0][0], b)
+        taken = [{unit for pair in pairs for unit in pair[n:n + 1]} for n in (0, 1)]
+        for half in left:
+            if half[1] not in taken[0]:
+                yield half, None
+        for half in right:
+            if half[1] not in taken[1]:
+                yield None, half
 
 
-def _side_by_side(path: str, views: Views, left: Content, a: Unit, right: Content, b: Unit, width: int) -> list[str]:
-    found = rows(insns(left, a), insns(right, b))
+def _named(view: ObjectView, key: str, name: str) -> list[Half]:
+    """The stretches of a section that have this name, with or without gcc's suffixes."""
+    section = view.model.sections.get(key)
+    if section is None or not view.names.units.get(section.number):
+        return []
+    side = view.content(printable(key))
+    return [(side, unit) for unit in units(side) if name in (
+        said := printable(unit.name), stem(said), said.partition(".")[0])] if side else []
+
+
+def _side_by_side(path: str, views: Views, left: Half | None, right: Half | None, width: int) -> list[str]:
+    some = left or right
+    assert some is not None
+    found = rows(*(insns(*half) if half else () for half in (left, right)))
     differing = sum(row.mark != " " for row in found)
     state = f"{differing} rows differ" if differing else "equal"
-    sizes = f"{a.end - a.start} -> {b.end - b.start} bytes"
-    lines = [f"{printable(path)}: {printable(a.name)} ({printable(left.section.name)}), {sizes}, {state}"]
-    sources, why = zip(*(source_lines(view.model, side.section)
-                         for view, side in zip(views, (left, right), strict=True)), strict=True)
+    lengths = " -> ".join(str(half[1].end - half[1].start) if half else "none" for half in (left, right))
+    what = f"{printable(some[1].name)} ({printable(some[0].section.name)})"
+    lines = [f"{printable(path)}: {what}, {lengths} bytes, {state}"]
+    sources, why = zip(*(source_lines(view.model, half[0].section) if half else ({}, "")
+                         for view, half in zip(views, (left, right), strict=True)), strict=True)
     lines += dict.fromkeys(reason for reason in why if reason)
     column = max((width - 3) // 2, 20)
     lines.append(f"{'base':{column}}   patched")
     last = ["", ""]
     for row in found:
-        heads = [_source(sources[n], unit, insn, last, n)
-                 for n, (unit, insn) in enumerate(((a, row.base), (b, row.patched)))]
+        heads = [_source(sources[n], half[1], insn, last, n) if half else ""
+                 for n, (half, insn) in enumerate(((left, row.base), (right, row.patched)))]
         if any(heads):
             lines.append(_row(" ", heads[0], heads[1], column))
         lines.append(_row(row.mark, _insn(row.base), _insn(row.patched), column))

@@ -250,7 +250,7 @@ def test_after_a_real_change_the_rest_is_not_tried(lab: Lab) -> None:
     (patched.objects / "net/core/more.o").write_bytes((patched.objects / objects[1]).read_bytes())
     found = lab.proved(lab.compared(base, patched), base, patched)
     assert (found.explained, found.proved, found.changed, found.only_patched) == (1, 1, 1, 1)
-    assert found.deltas[0].proof_note == "no proof was tried: objects on one side only, or another order or script of the link"
+    assert found.deltas[0].proof_note.startswith("no proof was tried: objects on one side only")
 
 
 def test_no_small_change_is_equal_by_symbol(lab: Lab) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from harness.compare import elf, symtab
 from harness.compare.elf import EM_AARCH64
-from harness.compare.explain import plain
+from harness.compare.groups import plain
 from harness.compare.objdiff import compare
 from harness.compare.values import Change, ObjectDelta
 from harness.deadline import Deadline

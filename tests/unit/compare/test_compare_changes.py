@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from compare_kit import Compile, Differ
 
-from harness.compare.explain import plain
+from harness.compare.groups import plain
 from harness.compare.objdiff import compare
 
 TABLE = """

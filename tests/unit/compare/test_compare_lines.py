@@ -253,6 +253,27 @@ def test_another_encoding_of_one_text_is_a_change(lines) -> None:
     assert not found["f"].moved
 
 
+@pytest.mark.parametrize("sections", [False, True])
+def test_functions_of_one_stem_are_different_ones(lines, sections: bool) -> None:
+    other = '.section .text.other,"ax"' if sections else ""
+    source = f"""
+.type g.part.0,@function
+g.part.0: ret
+.size g.part.0,.-g.part.0
+.type g.part.1,@function
+g.part.1: nop
+ret
+.size g.part.1,.-g.part.1
+{other}
+.type f,@function
+f: call {{}}
+ret
+.size f,.-f
+"""
+    found = lines(source.format("g.part.0"), source.format("g.part.1"), asm=True)
+    assert [line.text for line in found] == ["f: call g.part.0 -> g.part.1"]
+
+
 def test_a_jump_that_got_longer_is_no_change_of_its_function(lines) -> None:
     source = ".type f,@function\nf: jmp g\n.size f,.-f\n.skip {},0x90\n.type g,@function\ng: ret\n.size g,.-g"
     found = {line.name: line for line in lines(source.format(8), source.format(300), asm=True)}

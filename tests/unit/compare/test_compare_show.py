@@ -101,6 +101,22 @@ def test_an_equal_function_can_be_shown(opened: Opened) -> None:
     assert show(opened, "other", 80)[0].endswith("equal")
 
 
+def test_a_function_of_one_side_is_shown_alone(cc: Compile) -> None:
+    source = "int e(int x) { return x * 9; }\n"
+    opened = Opened(compare(cc(source), cc(source + "int f(int x) { return x * 5; }")))
+    lines = show(opened, "f", 80)
+    assert lines[0].startswith("x.o: f (.text), none -> ")
+    assert all(line[39:40] == ">" and not line[:39].strip() for line in lines[3:])
+    assert len(lines) > 4
+
+
+def test_a_function_in_another_section_is_shown_twice(cc: Compile) -> None:
+    source = "int e(int x) { return x * 9; } int f(int x) { return x * 5; }"
+    moved = source.replace("int f", '__attribute__((section(".init.text"))) int f')
+    heads = [line for line in show(Opened(compare(cc(source), cc(moved))), "f", 80) if line.startswith("x.o")]
+    assert [head.split(",")[0] for head in heads] == ["x.o: f (.text)", "x.o: f (.init.text)"]
+
+
 def test_suffixes_of_gcc_may_be_left_out(cc: Compile) -> None:
     source = ".type f.constprop.0,@function\nf.constprop.0: mov ${},%eax\nret\n.size f.constprop.0,.-f.constprop.0\n"
     opened = Opened(compare(cc(source.format(1), asm=True), cc(source.format(2), asm=True)))
