@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -88,6 +89,13 @@ def build_times(builds: list[Build]) -> Rows:
             for item in builds]
 
 
+def full_build(inputs: Inputs, like: Build, store: Store) -> float:
+    """Seconds of a build from nothing; what it built is removed again."""
+    made = engine.build(inputs, "base", like.config, store=store, progress=Progress(), again=f"bench {time.time_ns()}")
+    shutil.rmtree(made.out.parents[1])
+    return made.seconds
+
+
 def all_builds(inputs: Inputs, store: Store) -> dict[str, Build]:
     progress = Progress()
     found = {}
@@ -121,7 +129,8 @@ def main() -> None:
     rows.append(("harness run patches/skb-extensions, again", f"{warm:.0f} s", "wanted: at most 180 s"))
     rows += measure_boot(builds["patched/both"], userland, options.runs)
     rows += objdiff.measure((builds["base/none"], control), (builds["base/both"], builds["patched/both"]),
-                            prepare(inputs.trees["base"], store, deadline=Deadline.after(900)), script, options.runs)
+                            prepare(inputs.trees["base"], store, deadline=Deadline.after(900)), script, options.runs,
+                            full_build(inputs, builds["base/none"], store))
     rows += build_times(list(builds.values()))
     write(rows, " ".join(["python -m tests.bench", *sys.argv[1:]]))
 

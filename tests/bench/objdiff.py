@@ -13,9 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.compare import elf, walk
+from harness.compare.objdiff import compare
 from harness.deadline import Deadline
 from harness.kernel.kbuild import Build
 from harness.kernel.recompile import Job, recompile, source_of
+from harness.proof import Side, prove
 
 Rows = list[tuple[str, str, str]]
 """What was measured, the figure, what it is to be compared with."""
@@ -25,22 +27,27 @@ _NOISY = 95
 _GROWTH = (300, 1400, 5000)
 
 
-def measure(unchanged: tuple[Build, Build], series: tuple[Build, Build], tree: Path, script: Path, runs: int) -> Rows:
+def measure(unchanged: tuple[Build, Build], series: tuple[Build, Build], tree: Path, script: Path, runs: int,
+            full_build: float) -> Rows:
     """Rows for: no object changed, a real series, `_NOISY` objects with line noise, growth with the number of objects.
 
     Args:
         unchanged: two builds of the same tree and configuration.
         series: base and patched, with many changed objects.
         tree: the tree that `unchanged` were built from.
+        full_build: seconds that a build of it from nothing takes.
         script: the kernel's scripts/objdiff.
     """
     first, second = (build.out for build in unchanged)
     rows = _against("no object changed", first, second, script, runs, 70)
     rows += _against(f"the series in {series[0].variant}", series[0].out, series[1].out, script, runs, 0)
     with tempfile.TemporaryDirectory(dir=first.parents[2]) as name:
-        noisy = Path(name) / "noisy"
-        count = _noisy(first, noisy, tree)
+        noisy, edits = Path(name) / "noisy", Path(name) / "edits"
+        shown = _noisy(first, noisy, tree, edits)
+        count = sum((first / path).read_bytes() != (noisy / path).read_bytes() for path in walk.find(first).objects)
         rows += _against(f"{count} objects with line noise", first, noisy, script, runs, 40)
+        rows.append(_proof(Side(out=first, tree=tree), Side(out=first, tree=tree, shown=shown, objects=noisy),
+                           full_build))
         rows += _growth(first, noisy, Path(name), runs)
     return rows
 
@@ -76,8 +83,18 @@ def _growth(base: Path, patched: Path, work: Path, runs: int) -> Rows:
     return rows
 
 
-def _noisy(out: Path, noisy: Path, tree: Path) -> int:
-    """A copy of a build whose sources have three more lines at their top; the number of objects that differ."""
+def _proof(base: Side, patched: Side, full_build: float) -> tuple[str, str, str]:
+    """What it takes to prove by compiling that the objects with line noise did not change."""
+    started = time.monotonic()
+    found = prove(compare(base.out, patched.objects or patched.out), base, patched, patched.shown,
+                  deadline=Deadline.after(1800))
+    seconds = time.monotonic() - started
+    return (f"the proof of {found.proved} of {found.explained} explained objects", f"{seconds:.0f} s",
+            f"{100 * seconds / full_build:.0f} % of a full build in this call ({full_build:.0f} s; wanted: at most 10)")
+
+
+def _noisy(out: Path, noisy: Path, tree: Path, edits: Path) -> dict[str, Path]:
+    """A copy of a build whose sources have three more lines at their top; the edited sources, by path in the tree."""
     subprocess.run(["cp", "-al", str(out), str(noisy)], check=True)
     chosen: dict[str, str] = {}
     for name in sorted(walk.find(out).objects):
@@ -87,22 +104,18 @@ def _noisy(out: Path, noisy: Path, tree: Path) -> int:
             chosen[name] = source
         if len(chosen) == _NOISY:
             break
-    with tempfile.TemporaryDirectory() as work:
-        overrides = {}
-        for number, source in enumerate(chosen.values()):
-            overrides[source] = Path(work) / str(number)
-            overrides[source].write_bytes(b"\n\n\n" + (tree / source).read_bytes())
-        made = recompile(out, tree, [Job(object=name) for name in chosen], overrides=overrides,
-                         deadline=Deadline.after(1800))
-    count = 0
+    edits.mkdir()
+    shown = {}
+    for number, source in enumerate(chosen.values()):
+        shown[source] = edits / str(number)
+        shown[source].write_bytes(b"\n\n\n" + (tree / source).read_bytes())
+    made = recompile(out, tree, [Job(object=name) for name in chosen], overrides=shown, deadline=Deadline.after(1800))
     for name, data in zip(chosen, made, strict=True):
         if isinstance(data, Exception):
             raise data
-        if data != (out / name).read_bytes():
-            (noisy / name).unlink()
-            (noisy / name).write_bytes(data)
-            count += 1
-    return count
+        (noisy / name).unlink()
+        (noisy / name).write_bytes(data)
+    return shown
 
 
 def _whole(argv: Sequence[str]) -> tuple[float, float]:
