@@ -22,6 +22,8 @@ from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, UsageError
 from harness.plan import Suite
 
+_LAST_LINES = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
@@ -135,15 +137,17 @@ def _rows(suites: tuple[Suite, ...], records: tuple[dict[str, object], ...], var
                    and _named(suites, str(record["id"])).startswith(f"{suite.name}::")]
         if mine or not excused or ended:
             row = claims.judge_suite(suite.name, variant, mine, sum(result.seconds for result in mine), ended)
-            said = row.detail if mine or not ended else _tail(log)
+            said = row.detail if mine or not ended else _errors(log)
             rows.append(dataclasses.replace(row, detail=(*said, f"log: {log}")) if said else row)
     if ended and rows and all(row.verdict is Verdict.PASS for row in rows):
         rows[-1] = dataclasses.replace(rows[-1], verdict=Verdict.ERROR, evidence=ended, detail=(f"log: {log}",))
     return rows
 
 
-def _tail(log: Path) -> tuple[str, ...]:
-    return tuple(log.read_text(encoding="utf-8", errors="replace").splitlines()[-proc.TAIL_LINES:])
+def _errors(log: Path) -> tuple[str, ...]:
+    """What pytest says of an error, which it marks with an E; where it marks nothing, the end of its words."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return tuple(line for line in lines if line.startswith("E "))[-proc.TAIL_LINES:] or tuple(lines[-_LAST_LINES:])
 
 
 def collect(suites: tuple[Suite, ...], records: tuple[dict[str, object], ...], ended: str) -> tuple[TestResult, ...]:
