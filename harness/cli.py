@@ -105,16 +105,16 @@ def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | No
 @_QUIET
 def build(plan: Path, variants: tuple[str, ...], side: str, cache: Path | None, as_json: bool, quiet: bool) -> None:
     """Build the kernels of PLAN (or take them from the cache) and say where they are."""
-    from harness import engine
+    from harness import builds
     from harness.deadline import Deadline
     from harness.plan import read_plan
 
     read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
-    inputs = engine.resolve(read, Deadline.after(60))
+    inputs = builds.resolve(read, Deadline.after(60))
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
-    configs = [(where, engine.configure(inputs, where, name, store=store, progress=progress))
-               for name in names for where in engine.SIDES if side in ("both", where)]
-    found = [engine.build(inputs, where, config, store=store, progress=progress) for where, config in configs]
+    configs = [(where, builds.configure(inputs, where, name, store=store, progress=progress))
+               for name in names for where in builds.SIDES if side in ("both", where)]
+    found = [builds.build(inputs, where, config, store=store, progress=progress) for where, config in configs]
     if as_json:
         click.echo(json.dumps([{"name": item.name, "out": str(item.out), "image": str(item.image),
                                 "seconds": round(item.seconds, 1), "reused": item.reused} for item in found], indent=1))
@@ -179,15 +179,15 @@ def blame(plan: Path, variants: tuple[str, ...], everything: bool, cache: Path |
     The series is built patch by patch, each kernel from the one before it. All kernels stay in the cache, so a walk
     that was interrupted goes on where it was. Exit code 1 when the kernel does not build with one of the patches.
     """
-    from harness import engine
+    from harness import builds
     from harness.deadline import Deadline
     from harness.plan import read_plan
     from harness.report import blame as report
 
     read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
-    inputs = engine.resolve(read, Deadline.after(60))
-    found = [engine.blame(inputs, name, store=store, progress=progress) for name in names]
+    inputs = builds.resolve(read, Deadline.after(60))
+    found = [builds.blame(inputs, name, store=store, progress=progress) for name in names]
     click.echo(json.dumps([report.to_json(one) for one in found], indent=1) if as_json else "\n\n".join(
         "\n".join(report.lines(one, limit=None if everything else 20)) for one in found))
     sys.exit(ExitCode.FAILED if any(one.broken for one in found) else ExitCode.PASSED)
@@ -227,7 +227,7 @@ def layout(plan: Path, struct: str, headers: tuple[str, ...], variants: tuple[st
 
     Exit code 1 when a side has no such structure.
     """
-    from harness import engine, layouts
+    from harness import builds, layouts
     from harness.compare.layout import Layout
     from harness.deadline import Deadline
     from harness.plan import HEADER, TAG, read_plan
@@ -236,14 +236,14 @@ def layout(plan: Path, struct: str, headers: tuple[str, ...], variants: tuple[st
         raise UsageError("this is no structure of a header", where=f"struct {struct} of {', '.join(headers)}",
                          hint="--struct sk_buff --header linux/skbuff.h")
     read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
-    inputs = engine.resolve(read, Deadline.after(60))
+    inputs = builds.resolve(read, Deadline.after(60))
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
     found = {}
     for name in names:
-        configs = [engine.configure(inputs, side, name, store=store, progress=progress) for side in engine.SIDES]
-        builds = [engine.build(inputs, side, config, store=store, progress=progress)
-                  for side, config in zip(engine.SIDES, configs, strict=True)]
-        found[name] = [engine.measure(inputs, build, struct, headers, store=store) for build in builds]
+        configs = [builds.configure(inputs, side, name, store=store, progress=progress) for side in builds.SIDES]
+        kernels = [builds.build(inputs, side, config, store=store, progress=progress)
+                   for side, config in zip(builds.SIDES, configs, strict=True)]
+        found[name] = [builds.measure(inputs, build, struct, headers, store=store) for build in kernels]
     if as_json:
         click.echo(json.dumps({name: layouts.as_json(*sides) for name, sides in found.items()}, indent=1))
     else:
@@ -265,15 +265,15 @@ def layout(plan: Path, struct: str, headers: tuple[str, ...], variants: tuple[st
 def boot(plan: Path, variant: str, side: str, command: str | None, accel: str | None, cache: Path | None,
          quiet: bool) -> None:
     """Boot one kernel of PLAN and open a shell in it over SSH; the machine ends with the shell."""
-    from harness import boots, engine
+    from harness import boots, builds
     from harness.deadline import Deadline
     from harness.plan import read_plan
 
     read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
     read.variant(variant)
-    inputs = engine.resolve(read, Deadline.after(60))
-    config = engine.configure(inputs, side, variant, store=store, progress=progress)
-    finished = engine.build(inputs, side, config, store=store, progress=progress)
+    inputs = builds.resolve(read, Deadline.after(60))
+    config = builds.configure(inputs, side, variant, store=store, progress=progress)
+    finished = builds.build(inputs, side, config, store=store, progress=progress)
     userland = boots.userland(store, inputs.arch, progress=progress.step)
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
         chosen = boots.accelerator(store, inputs.arch, finished.image, override=accel or "", progress=progress.step)

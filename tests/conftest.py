@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import engine
+from harness import builds
+from harness.builds import Inputs
 from harness.deadline import Deadline
-from harness.engine import Inputs
 from harness.kernel.kbuild import Build
 from harness.kernel.source import fetch
 from harness.plan import read_plan
@@ -32,7 +32,7 @@ def progress() -> Progress:
 
 @pytest.fixture(scope="session")
 def inputs() -> Inputs:
-    return engine.resolve(read_plan(PLAN), Deadline.after(60))
+    return builds.resolve(read_plan(PLAN), Deadline.after(60))
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +44,6 @@ def clean_tree(inputs: Inputs, store: Store) -> Path:
 @pytest.fixture(scope="session")
 def patched_both(inputs: Inputs, store: Store, progress: Progress) -> Build:
     """The patched kernel with both options, as `harness run` builds it."""
-    configs = {side: engine.configure(inputs, side, "both", store=store, progress=progress) for side in engine.SIDES}
-    engine.build(inputs, "base", configs["base"], store=store, progress=progress)
-    return engine.build(inputs, "patched", configs["patched"], store=store, progress=progress)
+    configs = {side: builds.configure(inputs, side, "both", store=store, progress=progress) for side in builds.SIDES}
+    builds.build(inputs, "base", configs["base"], store=store, progress=progress)
+    return builds.build(inputs, "patched", configs["patched"], store=store, progress=progress)

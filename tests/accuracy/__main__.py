@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness import engine
+from harness import builds
 from harness.deadline import Deadline
 from harness.plan import read_plan
 from harness.store import Store, default_root
@@ -20,7 +20,7 @@ from tests.conftest import PLAN
 
 def main() -> int:
     argparse.ArgumentParser(prog="python -m tests.accuracy", description=__doc__).parse_args()
-    inputs = engine.resolve(read_plan(PLAN), Deadline.after(60))
+    inputs = builds.resolve(read_plan(PLAN), Deadline.after(60))
     with tempfile.TemporaryDirectory() as name:
         measured = table.measure(SEEDS, inputs, Store(root=default_root()), Path(name))
         failed = [f"{seed.name}, {config}, {column}: {why}" for seed in SEEDS for config in CONFIGS

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import proc, proof, sandbox
+from harness.builds import Inputs
 from harness.compare.objdiff import compare
 from harness.compare.values import ObjectDelta
 from harness.deadline import Deadline
-from harness.engine import Inputs
 from harness.errors import HarnessError
 from harness.kernel import kconfig, partial, recompile, tree
 from harness.store import Store

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.builds import Inputs
 from harness.deadline import Deadline
-from harness.engine import Inputs
 from harness.store import Store
 from tests.accuracy import lab
 from tests.accuracy.lab import Pair, Tools

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.builds import Inputs
 from harness.compare.objdiff import compare
 from harness.deadline import Deadline
-from harness.engine import Inputs
 from harness.errors import KernelError
 from harness.store import Store
 from tests.accuracy import lab, table

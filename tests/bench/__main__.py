@@ -21,9 +21,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness import boots, engine
+from harness import boots, builds
+from harness.arch import native
+from harness.builds import Inputs
 from harness.deadline import Deadline
-from harness.engine import Inputs
 from harness.guest import rootfs
 from harness.kernel.kbuild import Build
 from harness.kernel.source import fetch
@@ -61,7 +62,7 @@ def measure_boot(build: Build, userland: Path, runs: int) -> Rows:
         small = Path(name) / "bare.cpio"
         rootfs.build_bare_rootfs(small, deadline=Deadline.after(300))
         for number in range(runs):
-            bare.append(bare_boot(build.image, small, arch=engine.arches.native(), accel="tcg",
+            bare.append(bare_boot(build.image, small, arch=native(), accel="tcg",
                                   deadline=Deadline.after(120)))
             spec = MachineSpec(name="guest", kernel=build.image, initrd=(userland,), memory_mib=256)
             started = time.monotonic()
@@ -91,7 +92,7 @@ def build_times(builds: list[Build]) -> Rows:
 
 def full_build(inputs: Inputs, like: Build, store: Store) -> float:
     """Seconds of a build from nothing; what it built is removed again."""
-    made = engine.build(inputs, "base", like.config, store=store, progress=Progress(), again=f"bench {time.time_ns()}")
+    made = builds.build(inputs, "base", like.config, store=store, progress=Progress(), again=f"bench {time.time_ns()}")
     shutil.rmtree(made.out.parents[1])
     return made.seconds
 
@@ -100,9 +101,9 @@ def all_builds(inputs: Inputs, store: Store) -> dict[str, Build]:
     progress = Progress()
     found = {}
     for variant in inputs.plan.variants:
-        for side in engine.SIDES:
-            config = engine.configure(inputs, side, variant.name, store=store, progress=progress)
-            found[f"{side}/{variant.name}"] = engine.build(inputs, side, config, store=store, progress=progress)
+        for side in builds.SIDES:
+            config = builds.configure(inputs, side, variant.name, store=store, progress=progress)
+            found[f"{side}/{variant.name}"] = builds.build(inputs, side, config, store=store, progress=progress)
     return found
 
 
@@ -112,10 +113,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="of each figure that is a median")
     options = parser.parse_args()
     store = Store(root=default_root())
-    inputs = engine.resolve(read_plan(PLAN), Deadline.after(60))
+    inputs = builds.resolve(read_plan(PLAN), Deadline.after(60))
     userland = boots.userland(store, inputs.arch, progress=Progress().step)
-    builds = all_builds(inputs, store)
-    control = engine.build(inputs, "base", builds["base/none"].config, store=store, progress=Progress(),
+    kernels = all_builds(inputs, store)
+    control = builds.build(inputs, "base", kernels["base/none"].config, store=store, progress=Progress(),
                            again="control")
     script = fetch(inputs.trees["base"].source, store, deadline=Deadline.after(900)) / "scripts" / "objdiff"
     rows: Rows = []
@@ -127,11 +128,11 @@ def main() -> None:
     else:
         warm = measure_run(None)[1]
     rows.append(("harness run patches/skb-extensions, again", f"{warm:.0f} s", "wanted: at most 180 s"))
-    rows += measure_boot(builds["patched/both"], userland, options.runs)
-    rows += objdiff.measure((builds["base/none"], control), (builds["base/both"], builds["patched/both"]),
+    rows += measure_boot(kernels["patched/both"], userland, options.runs)
+    rows += objdiff.measure((kernels["base/none"], control), (kernels["base/both"], kernels["patched/both"]),
                             prepare(inputs.trees["base"], store, deadline=Deadline.after(900)), script, options.runs,
-                            full_build(inputs, builds["base/none"], store))
-    rows += build_times(list(builds.values()))
+                            full_build(inputs, kernels["base/none"], store))
+    rows += build_times(list(kernels.values()))
     write(rows, " ".join(["python -m tests.bench", *sys.argv[1:]]))
 
 

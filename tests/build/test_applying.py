@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.builds import Inputs
 from harness.deadline import Deadline
-from harness.engine import Inputs
 from harness.errors import KernelError
 from harness.kernel.series import read_patch
 from harness.kernel.tree import Tree, difference, prepare

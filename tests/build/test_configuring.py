@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import engine
+from harness import builds
+from harness.builds import Inputs
 from harness.deadline import Deadline
-from harness.engine import Inputs
 from harness.errors import KernelError
 from harness.kernel import kconfig
 from harness.kernel.kconfig import Config
@@ -23,14 +23,14 @@ DUMMY = ("drivers/net/dummy.c", "static int numdummies = 1;\n", "static int numd
 
 
 def configure(plan: Path, store: Store, progress: Progress, side: str = "base") -> Config:
-    return engine.configure(engine.resolve(read_plan(plan), Deadline.after(60)), side, "none", store=store,
+    return builds.configure(builds.resolve(read_plan(plan), Deadline.after(60)), side, "none", store=store,
                             progress=progress)
 
 
 def test_every_variant_of_the_customer_comes_out_as_asked(inputs: Inputs, store: Store, progress: Progress) -> None:
     for variant in inputs.plan.variants:
-        for side in engine.SIDES:
-            config = engine.configure(inputs, side, variant.name, store=store, progress=progress)
+        for side in builds.SIDES:
+            config = builds.configure(inputs, side, variant.name, store=store, progress=progress)
             assert config.value("XFRM") == ("y" if variant.name in ("xfrm", "both") else "n")
             assert config.value("BRIDGE_NETFILTER") == ("y" if variant.name in ("br_netfilter", "both") else "n")
             assert config.value("SKB_EXTENSIONS") == ("n" if side == "base" or variant.name == "none" else "y")
@@ -71,6 +71,6 @@ def test_kconfig_that_is_broken_by_the_series(make_plan: PlanMaker, patch_of: Ed
 
 def test_asking_twice_asks_kconfig_once(inputs: Inputs, store: Store, progress: Progress,
                                         monkeypatch: pytest.MonkeyPatch) -> None:
-    engine.configure(inputs, "base", "none", store=store, progress=progress)
+    builds.configure(inputs, "base", "none", store=store, progress=progress)
     monkeypatch.setattr(kconfig.proc, "run", None)
-    engine.configure(inputs, "base", "none", store=store, progress=progress)
+    builds.configure(inputs, "base", "none", store=store, progress=progress)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from harness import engine, layouts
+from harness import builds, layouts
 from harness.arch import native
+from harness.builds import Inputs
 from harness.compare.dwarf_types import read_layout
 from harness.compare.fit import Answer, fills_hole
 from harness.compare.layout import Layout, Member, Unmeasured, compare_layouts, find, holes
 from harness.deadline import Deadline
-from harness.engine import Inputs
 from harness.errors import InfraError, KernelError
 from harness.guest import apt
 from harness.kernel.kbuild import Build
@@ -36,8 +36,8 @@ REAL = (("sk_buff", "linux/skbuff.h"), ("net_device", "linux/netdevice.h"), ("ta
 
 @pytest.fixture(scope="session")
 def base_both(inputs: Inputs, store: Store, progress: Progress) -> Build:
-    config = engine.configure(inputs, "base", "both", store=store, progress=progress)
-    return engine.build(inputs, "base", config, store=store, progress=progress)
+    config = builds.configure(inputs, "base", "both", store=store, progress=progress)
+    return builds.build(inputs, "base", config, store=store, progress=progress)
 
 
 Measure = Callable[..., Layout | Unmeasured]
@@ -46,7 +46,7 @@ Measure = Callable[..., Layout | Unmeasured]
 @pytest.fixture
 def measure(inputs: Inputs, store: Store) -> Measure:
     def of(build: Build, struct: str, *headers: str) -> Layout | Unmeasured:
-        return engine.measure(inputs, build, struct, headers, store=store)
+        return builds.measure(inputs, build, struct, headers, store=store)
 
     return of
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import engine
+from harness import builds
+from harness.builds import Inputs
 from harness.compare.objdiff import compare
 from harness.compare.opened import Opened
 from harness.deadline import Deadline
-from harness.engine import Inputs
 from harness.kernel import recompile
 from harness.kernel.kbuild import Build
 from harness.kernel.recompile import Job
@@ -58,8 +58,8 @@ def test_a_change_of_the_real_source(patched_both: Build, inputs: Inputs, store:
 def test_every_changed_function_of_the_series_has_words(patched_both: Build, inputs: Inputs, store: Store,
                                                         progress: Progress) -> None:
     """On the whole series no function falls back to bytes, and nothing unprintable comes out."""
-    config = engine.configure(inputs, "base", "both", store=store, progress=progress)
-    base = engine.build(inputs, "base", config, store=store, progress=progress)
+    config = builds.configure(inputs, "base", "both", store=store, progress=progress)
+    base = builds.build(inputs, "base", config, store=store, progress=progress)
     opened = Opened(compare(base.out, patched_both.out))
     lines = [line for delta in opened.comparison.differing for line in opened.lines(delta)]
     code = [line for line in lines if line.code and not line.moved]

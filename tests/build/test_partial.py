@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
+from harness.builds import Inputs
 from harness.deadline import Deadline
-from harness.engine import Inputs
 from harness.errors import KernelError
 from harness.kernel import kconfig, partial
 from harness.kernel.kbuild import Build

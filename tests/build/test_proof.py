@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from harness import proof
+from harness.builds import Inputs
 from harness.compare import elf, sections
 from harness.compare.objdiff import compare
 from harness.compare.values import Comparison, ObjectDelta
 from harness.deadline import Deadline
-from harness.engine import Inputs
 from harness.kernel import recompile
 from harness.kernel.kbuild import Build
 from harness.kernel.recompile import Job

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.builds import Inputs
 from harness.deadline import Deadline
-from harness.engine import Inputs
 from harness.errors import KernelError, UsageError
 from harness.kernel import recompile
 from harness.kernel.kbuild import Build

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import engine, proc, sandbox
+from harness import builds, proc, sandbox
+from harness.builds import Inputs
 from harness.compare import walk
 from harness.compare.size import SizeReport, compare_sizes, sizes
 from harness.compare.symsize import SymbolReport, folded
 from harness.deadline import Deadline
-from harness.engine import Inputs
 from harness.report.progress import Progress
 from harness.store import Store
 
@@ -34,9 +34,9 @@ class Pair:
 @pytest.fixture(scope="module", params=["xfrm", "both"])
 def pair(request: pytest.FixtureRequest, inputs: Inputs, store: Store, progress: Progress) -> Pair:
     outs = []
-    for side in engine.SIDES:
-        config = engine.configure(inputs, side, request.param, store=store, progress=progress)
-        outs.append(engine.build(inputs, side, config, store=store, progress=progress).out)
+    for side in builds.SIDES:
+        config = builds.configure(inputs, side, request.param, store=store, progress=progress)
+        outs.append(builds.build(inputs, side, config, store=store, progress=progress).out)
     return Pair(base=outs[0], patched=outs[1], report=compare_sizes(*outs))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness import engine
+from harness import builds
 from harness.blame import Blame, walk
 from harness.claims import Check, Claim, Verdict
 from harness.cli import cli
@@ -221,9 +221,9 @@ def test_words_fit_and_json_says_the_same(tmp_path: Path) -> None:
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good, bad = (walked(tmp_path / name, {"x": A + B}, *steps) for name, steps in (
         ("good", ({"x": A2 + B},)), ("bad", (BROKEN, {"x": A2 + B}))))
-    monkeypatch.setattr(engine, "resolve", lambda *_: None)
+    monkeypatch.setattr(builds, "resolve", lambda *_: None)
     for blame, code in ((good, 0), (bad, 1)):
-        monkeypatch.setattr(engine, "blame", lambda *_, found=blame, **__: found)
+        monkeypatch.setattr(builds, "blame", lambda *_, found=blame, **__: found)
         done = CliRunner().invoke(cli, ["blame", str(PLAN), "-v", "none"])
         assert done.exit_code == code, done
         assert "x.o: a first changed by patch" in done.output

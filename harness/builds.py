@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a plan comes down to before anything runs: its inputs, and the kernels that are made and compared from them.
+
+`harness.engine` runs a whole plan on top of this; single commands (`harness build`, `boot`, `layout`, `blame`) and
+tests use it alone. Everything slow is in the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness import arch as arches
+from harness import host, layouts, proof
+from harness.arch import Arch
+from harness.blame import Blame, by_rule, walk
+from harness.claims import Check
+from harness.compare.layout import Layout, Unmeasured
+from harness.compare.values import Comparison
+from harness.deadline import Deadline
+from harness.kernel import kbuild, kconfig, series, source
+from harness.kernel.kbuild import Build, Seed
+from harness.kernel.kbuild_box import Toolchain, toolchain
+from harness.kernel.kconfig import Config
+from harness.kernel.tree import Tree, difference, prepare
+from harness.plan import Plan, SourceSpec
+from harness.report import model
+from harness.report.progress import Progress
+from harness.store import Store, file_digest
+
+BUILD_SECONDS = 3600
+PROOF_SECONDS = 900
+PROBE_SECONDS = 300
+SIDES = ("base", "patched")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a plan comes down to before anything is built."""
+
+    plan: Plan
+    arch: Arch
+    toolchain: Toolchain
+    trees: dict[str, Tree]
+
+
+def resolve(plan: Plan, deadline: Deadline) -> Inputs:
+    """Read the patches, pin the source and the toolchain.
+
+    Raises:
+        UsageError: a patch or the source is not there or malformed.
+        InfraError: something the host must have is not installed.
+    """
+    host.require()
+    root = plan.path.parent
+    base, patches = (series.read_series(patterns, root) for patterns in (plan.base, plan.series))
+    pinned = _pinned(plan.source)
+    trees = {"base": Tree(name="base", source=pinned, patches=base),
+             "patched": Tree(name="patched", source=pinned, patches=(*base, *patches))}
+    return Inputs(plan=plan, arch=arches.get(plan.arch), toolchain=toolchain(deadline, plan.cc), trees=trees)
+
+
+def _pinned(spec: SourceSpec) -> source.Source:
+    makers: dict[str, Callable[[], source.Source]] = {
+        "debian": lambda: source.debian(spec.name, version=spec.version, sha256=spec.sha256),
+        "tarball": lambda: source.tarball(Path(spec.name), sha256=spec.sha256 or None),
+        "dir": lambda: source.folder(Path(spec.name)),
+    }
+    return makers[spec.kind]()
+
+
+def configure(inputs: Inputs, side: str, variant: str, *, store: Store, progress: Progress) -> Config:
+    """The checked configuration of one side and variant."""
+    asked = kconfig.read_fragments(inputs.plan.variant(variant).fragments)
+    return kconfig.configure(inputs.trees[side], variant, asked, arch=inputs.arch, toolchain=inputs.toolchain,
+                             store=store, deadline=Deadline.after(BUILD_SECONDS), progress=progress.step)
+
+
+def build(inputs: Inputs, side: str, config: Config, *, store: Store, progress: Progress, again: str = "",
+          seed: Seed | None = None) -> Build:
+    """One build, started from a finished one, the nearest where none is given; a control (`again`) from nothing."""
+    seed = None if again else seed or _nearest(inputs, side, config.variant, store)
+    with progress.counting(f"{side}/{config.variant}") as counted:
+        return kbuild.build(inputs.trees[side], config, arch=inputs.arch, toolchain=inputs.toolchain,
+                            store=store, deadline=Deadline.after(BUILD_SECONDS), again=again, seed=seed,
+                            progress=progress.step, counted=counted)
+
+
+def _nearest(inputs: Inputs, side: str, variant: str, store: Store) -> Seed | None:
+    """The finished build to start from.
+
+    In this order: the series without its last patch or two (somebody adds a patch and runs again), base of the same
+    variant, another variant of the same tree, then any.
+    """
+    tree = inputs.trees[side]
+    least = len(inputs.trees["base"].patches)
+    shorter = [replace(tree, name=f"{side}~{back}", patches=tree.patches[:-back]) for back in (1, 2)
+               if side == "patched" and len(tree.patches) - back > least]
+    others = [(where, row.name) for row in inputs.plan.variants for where in SIDES
+              if (where, row.name) != (side, variant)]
+    others.sort(key=lambda key: (key != ("base", variant), key[0] != side, key[1] != variant))
+    candidates = [*((other, variant) for other in shorter), *((inputs.trees[where], name) for where, name in others)]
+    for other, name in candidates:
+        asked = kconfig.read_fragments(inputs.plan.variant(name).fragments)
+        config = kconfig.cached(other, name, asked, arch=inputs.arch, toolchain=inputs.toolchain, store=store,
+                                deadline=Deadline.after(BUILD_SECONDS))
+        found = config and kbuild.cached(other, config, arch=inputs.arch, toolchain=inputs.toolchain, store=store)
+        if found:
+            return Seed(tree=other, build=found)
+    return None
+
+
+def blame(inputs: Inputs, variant: str, *, store: Store, progress: Progress) -> Blame:
+    """Walk the series patch by patch and say which patch changed which function (`harness.blame`).
+
+    Where the plan claims `identical`, each step is compared as that claim is judged: what is proved to be no change is
+    none here either.
+
+    Raises:
+        KernelError: base does not build.
+    """
+    base, patched = (inputs.trees[side] for side in SIDES)
+    least = len(base.patches)
+    trees = (base, *(replace(patched, name=f"patch-{number - least}", patches=patched.patches[:number])
+                     for number in range(least + 1, len(patched.patches))), patched)
+
+    def make(tree: Tree, seed: Seed | None) -> Build:
+        step = replace(inputs, trees={**inputs.trees, tree.name: tree})
+        config = configure(step, tree.name, variant, store=store, progress=progress)
+        return build(step, tree.name, config, store=store, progress=progress, seed=seed)
+
+    def proved(before: Seed, after: Seed) -> Comparison:
+        ends = replace(inputs, trees=dict(zip(SIDES, (before.tree, after.tree), strict=True)))
+        return prove(ends, by_rule(before, after), before.build, after.build, store=store, progress=progress)
+
+    return walk(variant, trees, make, progress=progress.step,
+                comparing=proved if is_proved(inputs.plan, variant) else by_rule)
+
+
+def is_proved(plan: Plan, variant: str) -> bool:
+    """Whether a claim needs what differs in a variant to be proved: only `identical` does."""
+    return any(claim.check is Check.OBJDIFF and claim.expect == "identical" and variant in claim.variants
+               for claim in plan.claims)
+
+
+def prove(inputs: Inputs, comparison: Comparison, base: Build, patched: Build, *, store: Store,
+          progress: Progress) -> Comparison:
+    """A comparison of two builds of a plan with its differing objects proved, where that can be done."""
+    if not comparison.explained and not comparison.changed:
+        return comparison
+    deadline = Deadline.after(PROOF_SECONDS)
+    trees = [inputs.trees[side] for side in SIDES]
+    sides = [proof.Side(out=built.out, tree=prepare(tree, store, deadline=deadline))
+             for built, tree in zip((base, patched), trees, strict=True)]
+    progress.step(f"proving {comparison.explained} explained and {comparison.changed} changed objects "
+                  f"of {patched.variant}")
+    with progress.counting(f"proving {patched.variant}", unit="objects") as counted:
+        return proof.prove(comparison, sides[0], sides[1], difference(trees[0], trees[1], store, deadline),
+                           deadline=deadline, counted=counted)
+
+
+def measure(inputs: Inputs, finished: Build, struct: str, headers: Sequence[str], *,
+            store: Store) -> Layout | Unmeasured:
+    """The layout of a structure in one of the plan's builds."""
+    deadline = Deadline.after(PROBE_SECONDS)
+    tree = prepare(inputs.trees[finished.tree], store, deadline=deadline)
+    return layouts.measure(finished, tree, struct, headers, deadline)
+
+
+def input_facts(inputs: Inputs) -> dict[str, object]:
+    """What went in, for the report."""
+    return {
+        "source": str(inputs.trees["base"].source), "source_sha256": inputs.trees["base"].source.sha256,
+        "arch": inputs.arch.name, "cc": inputs.toolchain.cc_version, "ld": inputs.toolchain.ld_version,
+        "base": [patch.subject for patch in inputs.trees["base"].patches],
+        "series": [patch.subject for patch in inputs.trees["patched"].patches[len(inputs.trees["base"].patches):]],
+    }
+
+
+def build_facts(finished: Build) -> dict[str, object]:
+    """What a report says of a build."""
+    warnings = [f"{row.where}: {row.text}" for row in kbuild.diagnostics(
+        finished.log.read_text(encoding="utf-8", errors="replace")) if row.kind == "warning"]
+    facts: dict[str, object] = {
+        "name": finished.name, "key": finished.key, "seconds": round(finished.seconds, 1), "seed": finished.seed,
+        "compiled": finished.rebuilt, "reused": finished.reused, "warnings": [model.clean(line) for line in warnings]}
+    with contextlib.suppress(OSError):
+        facts["vmlinux_sha256"] = file_digest(finished.vmlinux)
+        facts["image_sha256"] = file_digest(finished.image)
+    return facts
