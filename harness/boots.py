@@ -101,8 +101,9 @@ class Lab:
                    evidence=f"Linux {release} answered over SSH after {answered:.1f} s under {self.accel.name}",
                    seconds=time.monotonic() - started)
 
-    def suites(self, build: Build, counted: Callable[[int], None]) -> list[Row]:
-        """Run the plan's suites on a kernel; a row for each that applies to its variant."""
+    @contextmanager
+    def suites(self, build: Build) -> Iterator[suites.Running]:
+        """Run the plan's suites on a kernel while the block lasts (`suites.started`)."""
         folder = self.out / "suites" / f"{build.tree}-{build.variant}"
         folder.mkdir(parents=True, exist_ok=True)
         limits = self.plan.lab
@@ -111,7 +112,8 @@ class Lab:
             config=str(build.out / ".config"), rootfs=str(self.rootfs), memory=limits.memory, cpus=limits.cpus,
             accel=self.accel.name, boot_timeout=limits.boot_timeout, workdir=str(folder),
             results=str(folder / "results.jsonl"))
-        return suites.run(self.plan.suites, session, deadline=Deadline.after(limits.test_timeout), counted=counted)
+        with suites.started(self.plan.suites, session, deadline=Deadline.after(limits.test_timeout)) as running:
+            yield running
 
     def shell(self, build: Build, command: str | None) -> int:
         """Boot a kernel and run a command, or an interactive shell, in it; the exit code."""

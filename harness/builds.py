@@ -28,7 +28,7 @@ from harness.kernel.tree import Tree, difference, prepare
 from harness.plan import Plan, SourceSpec
 from harness.report import model
 from harness.report.progress import Progress
-from harness.store import Store, file_digest
+from harness.store import Store, digest, file_digest
 
 BUILD_SECONDS = 3600
 PROOF_SECONDS = 900
@@ -147,18 +147,39 @@ def is_proved(plan: Plan, variant: str) -> bool:
 
 def prove(inputs: Inputs, comparison: Comparison, base: Build, patched: Build, *, store: Store,
           progress: Progress) -> Comparison:
-    """A comparison of two builds of a plan with its differing objects proved, where that can be done."""
+    """A comparison of two builds of a plan with its differing objects proved, where that can be done.
+
+    The same two builds are not compiled again by the same harness: what was found is in the store.
+    """
     if not comparison.explained and not comparison.changed:
         return comparison
     deadline = Deadline.after(PROOF_SECONDS)
+    key = digest("proof", base.key, patched.key, code_digest())
+    saved = store.load("proof", key)
+    if saved is not None:
+        return proof.restored(comparison, (saved / "proof.json").read_text(encoding="utf-8"))
     trees = [inputs.trees[side] for side in SIDES]
     sides = [proof.Side(out=built.out, tree=prepare(tree, store, deadline=deadline))
              for built, tree in zip((base, patched), trees, strict=True)]
     progress.step(f"proving {comparison.explained} explained and {comparison.changed} changed objects "
                   f"of {patched.variant}")
     with progress.counting(f"proving {patched.variant}", unit="objects") as counted:
-        return proof.prove(comparison, sides[0], sides[1], difference(trees[0], trees[1], store, deadline),
-                           deadline=deadline, counted=counted)
+        found = proof.prove(comparison, sides[0], sides[1], difference(trees[0], trees[1], store, deadline),
+                            deadline=deadline, counted=counted)
+    text = proof.saved(found)
+    if text is not None:
+        def make(stage: Path) -> None:
+            (stage / "proof.json").write_text(text, encoding="utf-8")
+
+        store.get("proof", key, make, deadline=Deadline.after(BUILD_SECONDS))
+    return found
+
+
+def code_digest() -> str:
+    """The digest of this package: what one version of it concluded, another has to conclude anew."""
+    home = Path(__file__).parent
+    return digest("code", [[str(path.relative_to(home)), file_digest(path)] for path in sorted(home.rglob("*"))
+                           if path.is_file() and path.suffix != ".pyc"])
 
 
 def measure(inputs: Inputs, finished: Build, struct: str, headers: Sequence[str], *,

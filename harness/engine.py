@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from harness.builds import (
     blame,
     build,
     build_facts,
+    code_digest,
     configure,
     input_facts,
     is_proved,
@@ -51,7 +52,11 @@ from harness.report import blame as blaming
 from harness.report import junit, model, objdiff_page
 from harness.report.model import RunReport
 from harness.report.progress import Progress
-from harness.store import Store
+from harness.store import Store, digest
+
+_SUITES_AT_ONCE = 2
+_LOOK_EVERY = 1.0
+"""Seconds between looks at how far suites are."""
 
 Configs = dict[tuple[str, str], Config]
 """By side and variant."""
@@ -197,11 +202,18 @@ def _control(state: _Run, configs: Configs, variants: Sequence[str]) -> None:
 
 
 def _write_comparison(state: _Run, name: str, comparison: Comparison) -> None:
+    """Write a comparison as JSON and as a page, which are made once for what they say."""
+    def make(stage: Path) -> None:
+        opened = Opened(comparison)
+        (stage / "comparison.json").write_text(json.dumps(to_json(opened), indent=1), encoding="utf-8")
+        objdiff_page.write(opened, stage / "comparison.html")
+
+    key = digest("objdiff", {**comparison.to_json(), "seconds": 0}, code_digest())
+    made = state.store.get("report", key, make, deadline=Deadline.after(BUILD_SECONDS))
     folder = state.out / "objdiff"
     folder.mkdir(exist_ok=True)
-    opened = Opened(comparison)
-    (folder / f"{name}.json").write_text(json.dumps(to_json(opened), indent=1), encoding="utf-8")
-    objdiff_page.write(opened, folder / f"{name}.html")
+    for suffix in ("json", "html"):
+        shutil.copyfile(made / f"comparison.{suffix}", folder / f"{name}.{suffix}")
 
 
 def _compare(state: _Run, variant: str) -> None:
@@ -229,22 +241,37 @@ def _write_sizes(state: _Run, name: str, sizes: SizeReport) -> None:
 
 
 def _boot_all(state: _Run, machine: boots.Lab, variants: Sequence[str]) -> None:
-    for variant in variants:
-        for side in SIDES:
-            finished = state.builds.get((side, variant))
-            if finished is None:
-                continue
-            state.progress.step(f"booting {finished.name}")
-            with state.row("boot", finished.name, variant):
-                state.rows.append(machine.boot(finished))
-        patched = state.builds.get(("patched", variant))
-        if patched is not None and state.inputs.plan.suites:
-            state.progress.step(f"suites on {patched.name}")
-            with state.row("suite", "all suites", variant), \
-                    state.progress.counting(f"suites on {patched.name}", unit="tests") as counted:
-                rows = machine.suites(patched, counted)
-                state.rows += rows
-                state.tests[variant] = tuple(test for row in rows for test in row.tests)
+    """Boot every kernel and run the suites: of one variant while the next one's kernels boot, and of two at a time.
+
+    Machines wait for each other more than they compute.
+    """
+    with ExitStack() as stack:
+        running: list[tuple[Build, suites.Running]] = []
+        for variant in variants:
+            for side in SIDES:
+                finished = state.builds.get((side, variant))
+                if finished is not None:
+                    state.progress.step(f"booting {finished.name}")
+                    with state.row("boot", finished.name, variant):
+                        state.rows.append(machine.boot(finished))
+            patched = state.builds.get(("patched", variant))
+            if patched is not None and state.inputs.plan.suites:
+                if len(running) == _SUITES_AT_ONCE:
+                    _await_suites(state, *running.pop(0))
+                state.progress.step(f"suites on {patched.name}")
+                running.append((patched, stack.enter_context(machine.suites(patched))))
+        for each in running:
+            _await_suites(state, *each)
+
+
+def _await_suites(state: _Run, patched: Build, running: suites.Running) -> None:
+    with state.row("suite", "all suites", patched.variant), \
+            state.progress.counting(f"suites on {patched.name}", unit="tests") as counted:
+        while not running.wait(_LOOK_EVERY):
+            counted(running.finished)
+        rows = running.rows()
+        state.rows += rows
+        state.tests[patched.variant] = tuple(test for row in rows for test in row.tests)
 
 
 def _judge(state: _Run, variants: Sequence[str]) -> None:

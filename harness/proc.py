@@ -61,9 +61,7 @@ class Completed:
     @property
     def ending(self) -> str:
         """`exit code 2` or `signal SIGKILL`."""
-        if self.returncode >= 0:
-            return f"exit code {self.returncode}"
-        return f"signal {signal.Signals(-self.returncode).name}"
+        return ending(self.returncode)
 
     @property
     def command(self) -> str:
@@ -75,6 +73,11 @@ class Completed:
     def tail(self) -> tuple[str, ...]:
         """The end of what it said: standard error where there is any, else standard output."""
         return tuple((self.stderr.strip() or self.stdout.strip()).splitlines()[-TAIL_LINES:])
+
+
+def ending(returncode: int) -> str:
+    """How a process ended, by its `Completed.returncode`."""
+    return f"exit code {returncode}" if returncode >= 0 else f"signal {signal.Signals(-returncode).name}"
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

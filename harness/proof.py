@@ -21,6 +21,7 @@ what the second half of that proof shows.
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,6 +37,7 @@ from harness.errors import DeadlineExpired, KernelError
 from harness.kernel import recompile
 from harness.kernel.recompile import Job
 
+_LATE, _VOID = "no proof in time", "void"
 _SOURCES = (".c", ".h", ".S")
 _BATCH = {"explained": 32, "changed": 4}
 """How many objects are compiled before the next ones are thought of, by status: enough to keep all cores busy, and of
@@ -115,6 +117,23 @@ def prove(comparison: Comparison, base: Side, patched: Side, differing: Iterable
     return comparison.replaced(found)
 
 
+def saved(found: Comparison) -> str | None:
+    """What a proof came to, as text for `restored`; None where another try could say more (late, or void)."""
+    tried = [delta for delta in found.deltas if delta.proof_note or delta.proof]
+    if any(delta.proof_note.startswith((_LATE, _VOID)) for delta in tried):
+        return None
+    return json.dumps([[delta.path, delta.status, delta.rules, delta.proof, delta.proof_note] for delta in tried])
+
+
+def restored(comparison: Comparison, text: str) -> Comparison:
+    """A comparison of the same two builds, judged as in `saved`."""
+    known = {delta.path: delta for delta in comparison.deltas}
+    return comparison.replaced({
+        path: replace(known[path], status=status, rules=tuple(rules), proof=how, proof_note=note,
+                      changes=() if status == "explained" else known[path].changes)
+        for path, status, rules, how, note in json.loads(text)})
+
+
 def _renumbered(base: Side, patched: Side, differing: Iterable[str],
                 folder: Path) -> tuple[dict[str, Path], noise.Moves]:
     """Files of the patched tree that have other line numbers than in base, with directives, by path."""
@@ -158,7 +177,7 @@ def _tried(proof: _Proof, comparison: Comparison, deltas: Sequence[ObjectDelta],
                 settled = settled or (f"{left[0]} did change" if left else "")
             counted(len(found))
     except DeadlineExpired as late:
-        found.update(_noted([delta for delta in deltas if delta.path not in found], f"no proof in time: {late.what}"))
+        found.update(_noted([delta for delta in deltas if delta.path not in found], f"{_LATE}: {late.what}"))
     return found
 
 
@@ -173,7 +192,7 @@ def _control(proof: _Proof, names: Sequence[str]) -> str:
         return ""
     made, = proof.patched.again([Job(object=name)], proof.deadline, {})
     own = proof.patched.object(name)
-    return "" if made == own else f"void: compiled again unchanged, {name} is not the object of the build"
+    return "" if made == own else f"{_VOID}: compiled again unchanged, {name} is not the object of the build"
 
 
 def _judged(proof: _Proof, deltas: Sequence[ObjectDelta]) -> list[ObjectDelta]:
@@ -228,7 +247,7 @@ def _by_sections(proof: _Proof, delta: ObjectDelta) -> ObjectDelta:
     made = [side.again([plain, apart], proof.deadline, {}) for side in (proof.base, proof.patched)]
     for side, (control, _) in zip((proof.base, proof.patched), made, strict=True):
         if control != side.object(delta.path):
-            return replace(delta, proof_note=f"void: compiled again unchanged, it is not the object in {side.out}")
+            return replace(delta, proof_note=f"{_VOID}: compiled again unchanged, it is not the object in {side.out}")
     (_, base), (_, patched) = made
     if isinstance(base, KernelError) or isinstance(patched, KernelError):
         return replace(delta, proof_note=f"it does not compile with {' '.join(_APART)}")

@@ -12,7 +12,8 @@ import ast
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from harness.claims import Row, TestResult, Verdict
 from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, UsageError
 from harness.plan import Suite
+from harness.proc import Process
 
 _LAST_LINES = 10
 
@@ -86,37 +88,55 @@ def check(suite: Suite) -> None:
                          hint="a test is a function whose name starts with test_")
 
 
-def run(suites: tuple[Suite, ...], session: Session, *, deadline: Deadline,
-        counted: Callable[[int], None] = lambda _: None) -> list[Row]:
-    """Run the suites that have tests for this variant; a row for each, in their order.
+class Running:
+    """Suites that run, in a pytest of their own. Made by `started`."""
 
-    A suite none of whose tests applies to the variant (their `needs` marks say so) gets no row.
-    """
+    def __init__(self, suites: tuple[Suite, ...], session: Session, process: Process, deadline: Deadline) -> None:
+        self._suites, self._session = suites, session
+        self._process, self._deadline = process, deadline
+
+    @property
+    def finished(self) -> int:
+        """How many tests have a result."""
+        return sum(record["event"] == "finished" for record in _records(Path(self._session.results)))
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for their end, or that of their time, for so long; whether it has come."""
+        try:
+            self._process.wait(self._deadline.within(seconds))
+        except DeadlineExpired:
+            return self._deadline.expired
+        return True
+
+    def rows(self) -> list[Row]:
+        """Wait for their end; a row for each suite, in their order.
+
+        A suite none of whose tests applies to the variant (their `needs` marks say so) gets no row.
+        """
+        ended = ""
+        try:
+            code = self._process.wait(self._deadline)
+            if code not in (0, 1, 5):
+                ended = f"pytest ended with {proc.ending(code)}"
+        except DeadlineExpired:
+            self._process.kill()
+            ended = f"the suites were still running after {self._deadline.budget:g} s"
+        log = Path(self._session.workdir) / "pytest.log"
+        return _rows(self._suites, tuple(_records(Path(self._session.results))), self._session.variant, ended, log)
+
+
+@contextmanager
+def started(suites: tuple[Suite, ...], session: Session, *, deadline: Deadline) -> Iterator[Running]:
+    """Run the suites that have tests for this variant, for as long as the block lasts and until `deadline` at most."""
     workdir = Path(session.workdir)
     session.write(workdir / "session.json")
-    results = Path(session.results)
-    results.touch()
-    finished = 0
-
-    def line(_: str) -> None:
-        nonlocal finished
-        done = sum(record["event"] == "finished" for record in _records(results))
-        if done != finished:
-            finished = done
-            counted(done)
-
+    Path(session.results).touch()
     home = suites[0].path.parent
     argv = [sys.executable, "-m", "pytest", "-p", "harness.pytest_plugin", f"--harness-session={workdir}/session.json",
             "-p", "no:cacheprovider", "--override-ini=addopts=", "--color=no", "-v",
             f"--rootdir={home}", f"--confcutdir={home}", *(str(suite.path) for suite in suites)]
-    ended = ""
-    try:
-        completed = proc.run(argv, deadline=deadline, log=workdir / "pytest.log", on_line=line, check=False)
-        if completed.returncode not in (0, 1, 5):
-            ended = f"pytest ended with {completed.ending}"
-    except DeadlineExpired:
-        ended = f"the suites were still running after {deadline.budget:g} s"
-    return _rows(suites, tuple(_records(results)), session.variant, ended, workdir / "pytest.log")
+    with proc.spawn(argv, log=workdir / "pytest.log") as process:
+        yield Running(suites, session, process, deadline)
 
 
 def _records(path: Path) -> Iterator[dict[str, object]]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,20 @@ def test_a_linked_object_of_equal_parts_is_proved(linked: tuple[Side, Side]) -> 
     assert claims.objdiff_evidence(found) == "3 objects: 2 identical, 1 explained (1 proved), 0 changed"
     assert "2 identical, 1 explained (1 proved, 0 by rule), 0 changed" in objdiff_text.counts(found)[0]
     assert found.to_json()["proved"] == 1
+
+
+def test_what_was_proved_is_known_the_next_time(linked: tuple[Side, Side]) -> None:
+    found = proved(linked)
+    text = proof.saved(found)
+    assert text is not None
+    assert proof.restored(compare(linked[0].out, linked[1].out), text).deltas == found.deltas
+
+
+@pytest.mark.parametrize("note", ["no proof in time: compiling", "void: compiled again unchanged, it is another"])
+def test_what_another_try_could_prove_is_not_kept(linked: tuple[Side, Side], note: str) -> None:
+    found = proved(linked)
+    late = found.replaced({delta.path: replace(delta, proof_note=note) for delta in found.deltas})
+    assert proof.saved(late) is None
 
 
 def test_a_linked_object_does_not_end_the_proofs_of_others(linked: tuple[Side, Side], tmp_path: Path) -> None:
