@@ -26,8 +26,8 @@ def main() -> int:
         failed = [f"{seed.name}, {config}, {column}: {why}" for seed in SEEDS for config in CONFIGS
                   for column, ask in lab.COLUMNS.items()
                   if (why := wrong(seed.expected[config].of(column), ask(measured[config].pairs[seed.key])))]
-    table.write([table.totals(SEEDS, measured), table.rows(SEEDS, measured)],
-                f"{inputs.toolchain.cc_version}, {inputs.toolchain.ld_version}")
+        table.write([table.totals(SEEDS, measured), table.rows(SEEDS, measured)],
+                    f"{inputs.toolchain.cc_version}, {inputs.toolchain.ld_version}")
     sys.stderr.writelines(f"{line}\n" for line in failed)
     return 1 if failed else 0
 
