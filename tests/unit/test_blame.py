@@ -180,7 +180,7 @@ def test_a_function_that_only_moved_is_not_blamed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("section", "kind"), [
     (".text", "function"), (".text.unlikely", "function"), (".init.text", "function"), (".text\\x00#2", "function"),
-    (".text32", "function"), (".data", "datum"), (".rodata.text", "datum"), ("__bug_table", "datum"), ("UND", None),
+    (".text32", "function"), (".data", "datum"), (".rodata.text", "datum"), ("__bug_table", "function"), ("UND", None),
     (".discard.addressable", None), ("___ksymtab+x", None), ("__ksymtab_strings", None),
 ])
 def test_what_a_changed_symbol_is(section: str, kind: str | None) -> None:
