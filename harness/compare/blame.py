@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from harness.compare.naming import stem
-from harness.compare.tables import table
+from harness.compare.tables import LINES, table
 from harness.compare.values import printable
 
 if TYPE_CHECKING:
@@ -140,8 +140,10 @@ def _kind(change: Change) -> Kind | None:
     """What the symbol of a change is; None where the change is no change of a function or datum."""
     if change.kind in ("moved", "archive", "header", "group", "file"):
         return None
-    # a record of a table, of unwinding or of bugs, belongs to the function it is about
-    if _CODE.fullmatch(change.section) or table(change.section):
+    # a record of a table, of unwinding or of bugs, belongs to the function it is about; its line number is noise
+    if table(change.section):
+        return None if str(change.patched).endswith(LINES) else "function"
+    if _CODE.fullmatch(change.section):
         return "function"
     return None if _NO_DATA.fullmatch(change.section) else "datum"
 

@@ -18,6 +18,7 @@ from harness.claims import Check, Claim, Verdict
 from harness.cli import cli
 from harness.compare.blame import Place, Step, Touch, attribute, count, places
 from harness.compare.objdiff import compare
+from harness.compare.tables import LINES
 from harness.compare.values import Change, Comparison, ObjectDelta
 from harness.deadline import Deadline
 from harness.errors import InfraError, KernelError
@@ -188,6 +189,12 @@ def test_what_a_changed_symbol_is(section: str, kind: str | None) -> None:
                         changes=(Change(kind="size", section=section, symbol="s.1", base="1", patched="2"),))
     found = places(replace(empty(), deltas=(delta,)))
     assert [place.kind for place in found if place.name == "s"] == ([kind] if kind else [])
+
+
+def test_another_line_number_in_a_bug_table_is_nobodys_change() -> None:
+    said = Change(kind="bytes", section="__bug_table", symbol="f", base="1 entry", patched=f"1 entry {LINES}")
+    delta = ObjectDelta(path="x.o", status="changed", changes=(said,))
+    assert [place.name for place in places(replace(empty(), deltas=(delta,)))] == [""]
 
 
 def test_the_detail_of_a_failed_claim(tmp_path: Path) -> None:
