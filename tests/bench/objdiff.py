@@ -41,7 +41,7 @@ def measure(unchanged: tuple[Build, Build], series: tuple[Build, Build], tree: P
     first, second = (build.out for build in unchanged)
     rows = _against("no object changed", first, second, script, runs, 70)
     rows.append(_ours(f"the series in {series[0].variant}", series[0].out, series[1].out, runs)[0])
-    with tempfile.TemporaryDirectory(dir=first.parents[2]) as name:
+    with tempfile.TemporaryDirectory(dir=first.parents[3]) as name:
         noisy, edits = Path(name) / "noisy", Path(name) / "edits"
         shown = _noisy(first, noisy, tree, edits)
         count = sum((first / path).read_bytes() != (noisy / path).read_bytes() for path in walk.find(first).objects)
