@@ -51,7 +51,7 @@ def measure(build: Build, tree: Path, struct: str, headers: Sequence[str], deadl
     said = ", ".join(headers)
     made = _compile(build, tree, f"{includes}struct {struct} *harness_probe;\n", deadline)
     if isinstance(made, Unmeasured):
-        own = made.detail[0].startswith(f"/work/source.c:{len(headers) + 1}:")
+        own = made.detail[0].startswith(f"/build/job/source.c:{len(headers) + 1}:")
         what = f"struct {struct} of {said}" if own else said
         return Unmeasured(why=f"{what} does not compile: {made.why}", detail=made.detail)
     found = read_layout(made, struct, where=f"{build.name}: the probe of struct {struct}")

@@ -100,19 +100,19 @@ def _notes(out: Path, name: str) -> str:
 
 
 def _command(out: Path, job: Job) -> str:
-    """The shell command that makes the object as `/work/object.o`."""
+    """The shell command that makes the object as `/build/job/object.o`."""
     text = command(out, job.object)
     if text is None:
         raise UsageError("the build has no command for this object", where=f"{out}: {job.object}")
     compiled = re.search(rf" -c -o {re.escape(job.object)} (\S+)", text)
     if compiled is None:
         raise UsageError("this object was not compiled from one source file", where=f"{out}: {job.object}")
-    source = f"/work/source{Path(compiled[1]).suffix}" if job.text is not None else compiled[1]
+    source = f"/build/job/source{Path(compiled[1]).suffix}" if job.text is not None else compiled[1]
     flags = "".join(f" {shlex.quote(flag)}" for flag in job.flags)
     head, tail = text[:compiled.start()], text[compiled.end():]
-    head = re.sub(r"-Wp,-MM?D,\S+", "-Wp,-MMD,/work/object.d", head)
-    tail = re.sub(rf"(?<!\S){re.escape(job.object)}(?!\S)", "/work/object.o", tail)
-    return f"set -e; {head}{flags} -c -o /work/object.o {source}{tail}"
+    head = re.sub(r"-Wp,-MM?D,\S+", "-Wp,-MMD,/build/job/object.d", head)
+    tail = re.sub(rf"(?<!\S){re.escape(job.object)}(?!\S)", "/build/job/object.o", tail)
+    return f"set -e; {head}{flags} -c -o /build/job/object.o {source}{tail}"
 
 
 def _run(out: Path, tree: Path, job: Job, command: str, overrides: Mapping[str, Path],
@@ -123,7 +123,7 @@ def _run(out: Path, tree: Path, job: Job, command: str, overrides: Mapping[str, 
             (work / f"source{Path(source_of(out, job.object) or 'x.c').suffix}").write_text(job.text, encoding="utf-8")
         shown = {f"/build/src/{path}": replacement for path, replacement in overrides.items()}
         argv = sandbox.boxed(["sh", "-c", command], read={"/build/src": tree, "/build/out": out, **shown},
-                             write={"/work": work}, cwd="/build/out", env=kbuild_box.FIXED)
+                             write={"/build/job": work}, cwd="/build/out", env=kbuild_box.FIXED)
         try:
             proc.run(argv, deadline=deadline)
         except proc.CommandFailed as failed:

@@ -152,7 +152,7 @@ def _name(symbol: str) -> str:
 
 _TOOLS = r"""
 set -e
-cd /work
+cd /build/job
 git init -q
 for side in base patched; do
     rm -rf out
@@ -170,8 +170,8 @@ done
 
 def kernels_own(pairs: Sequence[Pair], folder: Path, deadline: Deadline) -> dict[str, Tools]:
     """What scripts/objdiff and scripts/bloat-o-meter of the tree say of each pair in `folder`, by the row's key."""
-    proc.run(sandbox.boxed(["sh", "-c", _TOOLS], read={"/kernel": pairs[0].source}, write={"/work": folder},
-                           cwd="/work"), deadline=deadline)
+    proc.run(sandbox.boxed(["sh", "-c", _TOOLS], read={"/kernel": pairs[0].source}, write={"/build/job": folder},
+                           cwd="/build/job"), deadline=deadline)
     said = (folder / "objdiff.txt").read_text(encoding="utf-8", errors="replace")
     return {pair.seed.key: Tools(objdiff=_objdiff(said, pair.seed.key),
                                  bloat=_bloat((folder / f"{pair.seed.key}.bloat").read_text(encoding="utf-8")))
