@@ -67,7 +67,7 @@ def _ours(what: str, base: Path, patched: Path, runs: int) -> tuple[tuple[str, s
     seconds = statistics.median(second for second, _ in ours)
     peak = max(megabytes for _, megabytes in ours)
     return (f"harness objdiff, {what}", f"{seconds:.2f} s",
-            f"whole process, median of {runs}; peak memory {peak:.0f} MB (wanted: at most 1 s, 300 MB)"), seconds
+            f"whole process, median of {runs}; peak memory below {peak:.0f} MB (wanted: at most 1 s, 300 MB)"), seconds
 
 
 def _growth(base: Path, patched: Path, work: Path, runs: int) -> Rows:
@@ -85,7 +85,7 @@ def _growth(base: Path, patched: Path, work: Path, runs: int) -> Rows:
         figures = [_whole(argv) for _ in range(runs)]
         seconds, peak = statistics.median(second for second, _ in figures), max(megabytes for _, megabytes in figures)
         rows.append((f"harness objdiff, {size} objects", f"{seconds:.2f} s",
-                     f"{1000 * seconds / size:.2f} ms an object; peak memory {peak:.0f} MB"))
+                     f"{1000 * seconds / size:.2f} ms an object; peak memory below {peak:.0f} MB"))
     return rows
 
 
@@ -125,7 +125,10 @@ def _noisy(out: Path, noisy: Path, tree: Path, edits: Path) -> dict[str, Path]:
 
 
 def _whole(argv: Sequence[str]) -> tuple[float, float]:
-    """Seconds and peak resident memory (MB) of a process from its start to its end."""
+    """Seconds and an upper bound of the peak resident memory (MB) of a process.
+
+    The kernel keeps the peak of before exec, which is the bench's own: ru_maxrss in getrusage(2).
+    """
     started = time.monotonic()
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as process:
         _, status, usage = os.wait4(process.pid, 0)
