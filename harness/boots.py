@@ -18,7 +18,7 @@ from harness.deadline import Deadline
 from harness.errors import KernelError
 from harness.guest import rootfs
 from harness.kernel.kbuild import Build
-from harness.plan import Plan
+from harness.plan import Plan, Suite
 from harness.store import Store, digest
 from harness.vm import accel
 from harness.vm.accel import Accel
@@ -102,9 +102,9 @@ class Lab:
                    seconds=time.monotonic() - started)
 
     @contextmanager
-    def suites(self, build: Build) -> Iterator[suites.Running]:
-        """Run the plan's suites on a kernel while the block lasts (`suites.started`)."""
-        folder = self.out / "suites" / f"{build.tree}-{build.variant}"
+    def suite(self, suite: Suite, build: Build) -> Iterator[suites.Running]:
+        """Run a suite on a kernel while the block lasts (`suites.started`)."""
+        folder = self.out / "suites" / f"{build.tree}-{build.variant}" / suite.path.stem
         folder.mkdir(parents=True, exist_ok=True)
         limits = self.plan.lab
         session = suites.Session(
@@ -112,7 +112,7 @@ class Lab:
             config=str(build.out / ".config"), rootfs=str(self.rootfs), memory=limits.memory, cpus=limits.cpus,
             accel=self.accel.name, boot_timeout=limits.boot_timeout, workdir=str(folder),
             results=str(folder / "results.jsonl"))
-        with suites.started(self.plan.suites, session, deadline=Deadline.after(limits.test_timeout)) as running:
+        with suites.started(suite, session, deadline=Deadline.after(limits.test_timeout)) as running:
             yield running
 
     def shell(self, build: Build, command: str | None) -> int:

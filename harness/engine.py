@@ -7,6 +7,7 @@ stop the others. Everything slow is in the store, so a run that was interrupted 
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import shutil
@@ -55,7 +56,7 @@ from harness.report.progress import Progress
 from harness.store import Store, digest
 
 _SUITES_AT_ONCE = 2
-_LOOK_EVERY = 1.0
+_LOOK_EVERY = 0.25
 """Seconds between looks at how far suites are."""
 
 Configs = dict[tuple[str, str], Config]
@@ -241,12 +242,12 @@ def _write_sizes(state: _Run, name: str, sizes: SizeReport) -> None:
 
 
 def _boot_all(state: _Run, machine: boots.Lab, variants: Sequence[str]) -> None:
-    """Boot every kernel and run the suites: of one variant while the next one's kernels boot, and of two at a time.
+    """Boot every kernel, and run the suites of a variant while the next one's kernels boot, as many as there is room.
 
-    Machines wait for each other more than they compute.
+    An emulated machine keeps less than a core busy, and the machines of a suite mostly wait for each other.
     """
     with ExitStack() as stack:
-        running: list[tuple[Build, suites.Running]] = []
+        running: list[suites.Running] = []
         for variant in variants:
             for side in SIDES:
                 finished = state.builds.get((side, variant))
@@ -255,23 +256,28 @@ def _boot_all(state: _Run, machine: boots.Lab, variants: Sequence[str]) -> None:
                     with state.row("boot", finished.name, variant):
                         state.rows.append(machine.boot(finished))
             patched = state.builds.get(("patched", variant))
-            if patched is not None and state.inputs.plan.suites:
-                if len(running) == _SUITES_AT_ONCE:
-                    _await_suites(state, *running.pop(0))
-                state.progress.step(f"suites on {patched.name}")
-                running.append((patched, stack.enter_context(machine.suites(patched))))
-        for each in running:
-            _await_suites(state, *each)
+            if patched is None:
+                continue
+            for suite in state.inputs.plan.suites:
+                _await_suites(state, running, _SUITES_AT_ONCE - 1)
+                state.progress.step(f"suite {suite.name} on {patched.name}")
+                running.append(stack.enter_context(machine.suite(suite, patched)))
+        _await_suites(state, running, 0)
 
 
-def _await_suites(state: _Run, patched: Build, running: suites.Running) -> None:
-    with state.row("suite", "all suites", patched.variant), \
-            state.progress.counting(f"suites on {patched.name}", unit="tests") as counted:
-        while not running.wait(_LOOK_EVERY):
-            counted(running.finished)
-        rows = running.rows()
-        state.rows += rows
-        state.tests[patched.variant] = tuple(test for row in rows for test in row.tests)
+def _await_suites(state: _Run, running: list[suites.Running], most: int) -> None:
+    """Wait until at most `most` suites run, and take the rows of those that have ended."""
+    with state.progress.counting("suites", unit="tests") as counted:
+        while len(running) > most:
+            running[0].wait(_LOOK_EVERY)
+            counted(sum(each.finished for each in running))
+            for ended in [each for each in running if each.wait(0)]:
+                running.remove(ended)
+                with state.row("suite", ended.suite.name, ended.variant):
+                    row = ended.row()
+                    if row is not None:
+                        state.rows.append(row)
+                        state.tests[ended.variant] = (*state.tests.get(ended.variant, ()), *row.tests)
 
 
 def _judge(state: _Run, variants: Sequence[str]) -> None:
@@ -280,7 +286,10 @@ def _judge(state: _Run, variants: Sequence[str]) -> None:
     for claim in state.inputs.plan.claims:
         judged += [_judged(state, claim, variant) for variant in claim.variants if variant in variants]
     order = {"control": 1, "build": 2, "objdiff": 3, "size": 4, "boot": 5, "suite": 6}
-    state.rows = judged + sorted(state.rows, key=lambda row: order.get(row.kind, 9))
+    in_plan = {(variant, suite.name): place for place, (variant, suite) in
+               enumerate(itertools.product(variants, state.inputs.plan.suites))}
+    state.rows = judged + sorted(state.rows, key=lambda row: (order.get(row.kind, 9),
+                                                              in_plan.get((row.variant, row.id), 0)))
 
 
 def _judged(state: _Run, claim: Claim, variant: str) -> Row:

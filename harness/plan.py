@@ -61,7 +61,7 @@ class LabSpec:
         memory: MiB for each machine.
         cpus: of each machine.
         boot_timeout: seconds from QEMU's start to the first SSH answer.
-        test_timeout: seconds for all suites of one variant.
+        test_timeout: seconds for a suite on one variant.
     """
 
     memory: int = 256
@@ -307,6 +307,10 @@ def _suites(node: _Node) -> tuple[Suite, ...]:
         path = _upward(item.file, item.text())
         if path is None or not path.is_file():
             raise UsageError(f"there is no suite {item.text()!r}", where=item.where)
+        twin = next((other for other in found if other.path.stem == path.stem), None)
+        if twin is not None:
+            raise UsageError(f"two suites are called {path.stem}: {twin.name} and {item.text()}", where=item.where,
+                             hint="their results go into folders of that name: rename one")
         found.append(Suite(name=item.text(), path=path.resolve()))
     return tuple(found)
 

@@ -160,8 +160,7 @@ def lab(request: pytest.FixtureRequest, session: Session) -> Iterator[Lab]:
                          where=str(module.__file__), hint='pytestmark = [pytest.mark.topology("pair")]')
     topology = topologies.get(marks[0].args[0])
     deadline = Deadline.after(session.boot_timeout + _SETUP)
-    with up(topology, _template(session), Path(session.workdir) / module.__name__.rpartition(".")[2],
-            deadline=deadline) as running:
+    with up(topology, _template(session), Path(session.workdir), deadline=deadline) as running:
         labs = request.config.stash[_LABS]
         labs.append(running)
         try:

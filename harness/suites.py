@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Suites of guest tests: runs them in a pytest of their own and reads back what each test earned.
+"""Suites of guest tests: runs each in a pytest of its own and reads back what each test earned.
 
 The two sides speak through files: a session file (what to boot, where to write; `Session`) goes in with
 `--harness-session`, and the plugin appends one JSON record a line to `results`, so that a pytest that dies leaves
@@ -42,7 +42,7 @@ class Session:
         cpus: of each machine.
         accel: `kvm` or `tcg`.
         boot_timeout: seconds from QEMU's start to the first SSH answer.
-        workdir: where consoles and captures go; exists.
+        workdir: the suite's folder, where consoles and captures go; exists.
         results: the file that takes the records.
     """
 
@@ -89,11 +89,15 @@ def check(suite: Suite) -> None:
 
 
 class Running:
-    """Suites that run, in a pytest of their own. Made by `started`."""
+    """A suite that runs, in a pytest of its own. Made by `started`."""
 
-    def __init__(self, suites: tuple[Suite, ...], session: Session, process: Process, deadline: Deadline) -> None:
-        self._suites, self._session = suites, session
+    def __init__(self, suite: Suite, session: Session, process: Process, deadline: Deadline) -> None:
+        self.suite, self._session = suite, session
         self._process, self._deadline = process, deadline
+
+    @property
+    def variant(self) -> str:
+        return self._session.variant
 
     @property
     def finished(self) -> int:
@@ -101,18 +105,15 @@ class Running:
         return sum(record["event"] == "finished" for record in _records(Path(self._session.results)))
 
     def wait(self, seconds: float) -> bool:
-        """Wait for their end, or that of their time, for so long; whether it has come."""
+        """Wait for its end, or that of its time, for so long; whether it has come."""
         try:
             self._process.wait(self._deadline.within(seconds))
         except DeadlineExpired:
             return self._deadline.expired
         return True
 
-    def rows(self) -> list[Row]:
-        """Wait for their end; a row for each suite, in their order.
-
-        A suite none of whose tests applies to the variant (their `needs` marks say so) gets no row.
-        """
+    def row(self) -> Row | None:
+        """Wait for its end; None where none of its tests applies to the variant (their `needs` marks say so)."""
         ended = ""
         try:
             code = self._process.wait(self._deadline)
@@ -120,23 +121,23 @@ class Running:
                 ended = f"pytest ended with {proc.ending(code)}"
         except DeadlineExpired:
             self._process.kill()
-            ended = f"the suites were still running after {self._deadline.budget:g} s"
+            ended = f"the suite was still running after {self._deadline.budget:g} s"
         log = Path(self._session.workdir) / "pytest.log"
-        return _rows(self._suites, tuple(_records(Path(self._session.results))), self._session.variant, ended, log)
+        return _row(self.suite, tuple(_records(Path(self._session.results))), self._session.variant, ended, log)
 
 
 @contextmanager
-def started(suites: tuple[Suite, ...], session: Session, *, deadline: Deadline) -> Iterator[Running]:
-    """Run the suites that have tests for this variant, for as long as the block lasts and until `deadline` at most."""
+def started(suite: Suite, session: Session, *, deadline: Deadline) -> Iterator[Running]:
+    """Run the suite's tests for this variant, for as long as the block lasts and until `deadline` at most."""
     workdir = Path(session.workdir)
     session.write(workdir / "session.json")
     Path(session.results).touch()
-    home = suites[0].path.parent
+    home = suite.path.parent
     argv = [sys.executable, "-m", "pytest", "-p", "harness.pytest_plugin", f"--harness-session={workdir}/session.json",
             "-p", "no:cacheprovider", "--override-ini=addopts=", "--color=no", "-v",
-            f"--rootdir={home}", f"--confcutdir={home}", *(str(suite.path) for suite in suites)]
+            f"--rootdir={home}", f"--confcutdir={home}", str(suite.path)]
     with proc.spawn(argv, log=workdir / "pytest.log") as process:
-        yield Running(suites, session, process, deadline)
+        yield Running(suite, session, process, deadline)
 
 
 def _records(path: Path) -> Iterator[dict[str, object]]:
@@ -147,21 +148,15 @@ def _records(path: Path) -> Iterator[dict[str, object]]:
             return
 
 
-def _rows(suites: tuple[Suite, ...], records: tuple[dict[str, object], ...], variant: str, ended: str,
-          log: Path) -> list[Row]:
-    results = collect(suites, records, ended)
-    rows = []
-    for suite in suites:
-        mine = [result for result in results if result.id.startswith(f"{suite.name}::")]
-        excused = [record for record in records if record["event"] == "not-applicable"
-                   and _named(suites, str(record["id"])).startswith(f"{suite.name}::")]
-        if mine or not excused or ended:
-            row = claims.judge_suite(suite.name, variant, mine, sum(result.seconds for result in mine), ended)
-            said = row.detail if mine or not ended else _errors(log)
-            rows.append(dataclasses.replace(row, detail=(*said, f"log: {log}")) if said else row)
-    if ended and rows and all(row.verdict is Verdict.PASS for row in rows):
-        rows[-1] = dataclasses.replace(rows[-1], verdict=Verdict.ERROR, evidence=ended, detail=(f"log: {log}",))
-    return rows
+def _row(suite: Suite, records: tuple[dict[str, object], ...], variant: str, ended: str, log: Path) -> Row | None:
+    results = collect(suite, records, ended)
+    if not results and not ended and any(record["event"] == "not-applicable" for record in records):
+        return None
+    row = claims.judge_suite(suite.name, variant, results, sum(result.seconds for result in results), ended)
+    said = row.detail if results or not ended else _errors(log)
+    if ended and row.verdict is Verdict.PASS:
+        row = dataclasses.replace(row, verdict=Verdict.ERROR, evidence=ended)
+    return dataclasses.replace(row, detail=(*said, f"log: {log}")) if said or ended else row
 
 
 def _errors(log: Path) -> tuple[str, ...]:
@@ -170,11 +165,11 @@ def _errors(log: Path) -> tuple[str, ...]:
     return tuple(line for line in lines if line.startswith("E "))[-proc.TAIL_LINES:] or tuple(lines[-_LAST_LINES:])
 
 
-def collect(suites: tuple[Suite, ...], records: tuple[dict[str, object], ...], ended: str) -> tuple[TestResult, ...]:
+def collect(suite: Suite, records: tuple[dict[str, object], ...], ended: str) -> tuple[TestResult, ...]:
     """Every planned test's result; one that was planned and never finished is an ERROR that says how far it got."""
     found: dict[str, TestResult] = {}
     for record in records:
-        name = _named(suites, str(record["id"]))
+        name = f"{suite.name}::{str(record['id']).partition('::')[2]}"
         if record["event"] == "planned":
             found[name] = TestResult(id=name, verdict=Verdict.ERROR, reason=ended or "it was never started")
         elif record["event"] == "started":
@@ -185,9 +180,3 @@ def collect(suites: tuple[Suite, ...], records: tuple[dict[str, object], ...], e
             found[name] = TestResult(id=name, verdict=Verdict(str(record["verdict"])), reason=str(record["reason"]),
                                      seconds=float(str(record["seconds"])), detail=tuple(str(row) for row in detail))
     return tuple(found.values())
-
-
-def _named(suites: tuple[Suite, ...], node: str) -> str:
-    """A test's id (`<absolute path>::<name>`) with the suite's name as the plan has it."""
-    file, _, rest = node.partition("::")
-    return next((f"{suite.name}::{rest}" for suite in suites if str(suite.path) == file), node)

@@ -267,6 +267,8 @@ def connect(target: Target, vitals: Vitals, *, deadline: Deadline) -> Iterator[S
     lost: InfraError | None = None
     try:
         sock = socket.create_connection((target.host, target.port), timeout=max(deadline.remaining, 0.001))
+        # Small messages go back and forth: Nagle's algorithm would hold each until the last one's acknowledgement.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport = paramiko.Transport(sock)
         _keep_quiet(transport)
     except (OSError, paramiko.SSHException) as error:

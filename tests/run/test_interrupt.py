@@ -81,7 +81,7 @@ def all_gone(pids: set[int]) -> None:
 
 @pytest.mark.parametrize(("moment", "number"), [
     ("applying", signal.SIGINT), ("building patched/both", signal.SIGINT), ("booting base/both", signal.SIGINT),
-    ("booting patched/both", signal.SIGTERM), ("suites on patched/both", signal.SIGINT),
+    ("booting patched/both", signal.SIGTERM), (f"suite {SUITE}", signal.SIGINT),
 ])
 def test_an_interrupted_run_leaves_nothing(derived_plan: PlanMaker, dummy_patch: DummyPatch, tmp_path: Path,
                                            moment: str, number: signal.Signals) -> None:

@@ -143,3 +143,12 @@ def test_no_text_makes_anything_but_a_usage_error(tmp_path_factory: pytest.TempP
     (folder / "plan.yaml").write_text(text, encoding="utf-8", errors="replace")
     with pytest.raises(UsageError):
         read_plan(folder)
+
+
+def test_two_suites_of_one_name_are_refused(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "test_same.py").write_text("def test_a(): assert True\n")
+    text = GOOD.replace("claims:", "suites: [one/test_same.py, two/test_same.py]\nclaims:")
+    with pytest.raises(UsageError, match="two suites are called test_same"):
+        read_plan(plan(tmp_path, text))

@@ -31,20 +31,20 @@ def finished(verdict: str) -> dict[str, object]:
     ([record("planned"), record("started"), finished("FAIL")], Verdict.FAIL, "why"),
 ])
 def test_a_result_is_earned(records: list[dict[str, object]], verdict: Verdict, reason: str) -> None:
-    (result,) = suites.collect((SUITE,), tuple(records), "")
+    (result,) = suites.collect(SUITE, tuple(records), "")
     assert (result.id, result.verdict, result.reason) == ("tests/guest/s.py::a", verdict, reason)
 
 
 def test_a_pytest_that_was_ended_says_so_for_every_unfinished_test() -> None:
     records = (record("planned"), record("planned", "b"), record("started"), finished("PASS"), record("started", "b"))
-    first, second = suites.collect((SUITE,), records, "pytest ended with signal SIGKILL")
+    first, second = suites.collect(SUITE, records, "pytest ended with signal SIGKILL")
     assert first.verdict is Verdict.PASS
     assert (second.verdict, second.reason) == (Verdict.ERROR, "pytest ended with signal SIGKILL")
 
 
 def test_an_unknown_verdict_is_no_pass() -> None:
     with pytest.raises(ValueError, match="MAYBE"):
-        suites.collect((SUITE,), (finished("MAYBE"),), "")
+        suites.collect(SUITE, (finished("MAYBE"),), "")
 
 
 @pytest.mark.parametrize(("text", "message"), [

@@ -71,6 +71,11 @@ def test_the_command_line_of_the_kernel() -> None:
     assert words[-2:] == ["quiet", "x=1"]
 
 
+def test_programs_stay_where_they_are_only_where_each_move_has_to_be_translated() -> None:
+    assert "norandmaps" in qemu.cmdline(replace(SPEC, accel="tcg")).split()
+    assert "norandmaps" not in qemu.cmdline(replace(SPEC, accel="kvm")).split()
+
+
 def test_no_initrd_is_no_option() -> None:
     assert "-initrd" not in qemu.argv(SPEC, WIRING, None)
 
