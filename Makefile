@@ -17,7 +17,7 @@ run: setup ## run PLAN (default: patches/skb-extensions) on real kernels
 
 test: ## install what is missing, then run all tests: unit, builds, boots, guest suites
 	@ci/setup dev
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: ## linters, types, layers
 	@ci/setup dev

@@ -85,9 +85,9 @@ def session_in(folder: Path, config: str = "CONFIG_XFRM=y\n") -> Session:
 def run(folder: Path, text: str) -> tuple[Path, list[dict[str, Any]]]:
     file = folder / "test_suite.py"
     file.write_text(text)
-    with suites.started((Suite(name="test_suite.py", path=file),), session_in(folder),
+    with suites.started(Suite(name="test_suite.py", path=file), session_in(folder),
                         deadline=Deadline.after(60)) as running:
-        running.rows()
+        running.row()
     return file, [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
 
 
