@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Walks a series patch by patch, builds the kernel of each step, and says which patch changed which function.
+"""Walks a series patch by patch (`harness.steps`) and says which patch changed which function.
 
-Each step's kernel starts from the one before it, so only what depends on the patch is built, and it is in the cache
-afterwards: a walk that was interrupted goes on where it was. A patch after which the kernel does not build is a
-result; the walk goes on, and the next step that builds is compared with the last one that did.
+After a patch with which the kernel does not build, the next step that builds is compared with the last one that did.
 """
 
 from __future__ import annotations
@@ -19,9 +17,7 @@ from harness.compare.values import Comparison
 from harness.errors import KernelError
 from harness.kernel.kbuild import Build, Seed
 from harness.kernel.tree import Tree
-
-Make = Callable[[Tree, Seed | None], Build]
-"""Configures and builds a tree, starting from a seed. Raises `KernelError` where the tree is at fault."""
+from harness.steps import Make, steps
 
 Compare = Callable[[Seed, Seed], Comparison]
 """Compares two finished builds; steps and ends must be compared alike, or what one of them explains looks like a
@@ -89,25 +85,18 @@ def walk(variant: str, trees: Sequence[Tree], make: Make, *, progress: Callable[
         KernelError: base does not build.
         InfraError: the lab failed.
     """
-    base = Seed(tree=trees[0], build=make(trees[0], None))
-    before, since = base, 1
     patches: list[Walked] = []
-    for number, tree in enumerate(trees[1:], 1):
-        subject = tree.patches[-1].subject
-        progress(f"patch {number} of {len(trees) - 1} in {variant}: {subject}")
-        try:
-            build = make(tree, before)
-        except KernelError as error:
-            progress(f"patch {number} of {len(trees) - 1} in {variant}: {error.what}")
-            patches.append(Walked(number=number, subject=subject, error=error))
+    ends: list[Seed] = []
+    for at in steps(variant, trees, make, progress=progress):
+        if at.after is None:
+            patches.append(Walked(number=at.number, subject=at.subject, error=at.error))
             continue
-        after = Seed(tree=tree, build=build)
-        step = Step(first=since, last=number, comparison=comparing(before, after),
-                    size=kernel_sizes(before.build.out, build.out))
-        patches.append(Walked(number=number, subject=subject, build=build, step=step))
-        before, since = after, number + 1
-    steps = [row.step for row in patches if row.step is not None]
-    net = comparing(base, before) if steps else None
-    return Blame(variant=variant, patches=tuple(patches), net=net, until=steps[-1].last if steps else 0,
-                 size=kernel_sizes(base.build.out, before.build.out) if steps else None,
-                 origins=core.attribute(steps, net) if net is not None else ())
+        ends = [*ends[:1], at.after] if ends else [at.before, at.after]
+        step = Step(first=at.since, last=at.number, comparison=comparing(at.before, at.after),
+                    size=kernel_sizes(at.before.build.out, at.after.build.out))
+        patches.append(Walked(number=at.number, subject=at.subject, build=at.after.build, step=step))
+    found = [row.step for row in patches if row.step is not None]
+    net = comparing(*ends) if ends else None
+    return Blame(variant=variant, patches=tuple(patches), net=net, until=found[-1].last if found else 0,
+                 size=kernel_sizes(*(end.build.out for end in ends)) if ends else None,
+                 origins=core.attribute(found, net) if net is not None else ())

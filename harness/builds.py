@@ -28,6 +28,7 @@ from harness.kernel.tree import Tree, difference, prepare
 from harness.plan import Plan, SourceSpec
 from harness.report import model
 from harness.report.progress import Progress
+from harness.steps import Make, Stepped, steps
 from harness.store import Store, digest, file_digest
 
 BUILD_SECONDS = 3600
@@ -38,12 +39,30 @@ SIDES = ("base", "patched")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What a plan comes down to before anything is built."""
+    """What a plan comes down to before anything is built.
+
+    Attributes:
+        trees: `base` and `patched`.
+        extra_warnings: kbuild's `W=`, as `1`; empty for the ordinary warnings.
+    """
 
     plan: Plan
     arch: Arch
     toolchain: Toolchain
     trees: dict[str, Tree]
+    extra_warnings: str = ""
+
+    @property
+    def compiling(self) -> Toolchain:
+        """The toolchain of builds; configurations do not depend on `extra_warnings`."""
+        return self.toolchain.with_var("W", self.extra_warnings) if self.extra_warnings else self.toolchain
+
+    def steps(self) -> tuple[Tree, ...]:
+        """Base, then the tree with each further patch of the series, the last one `patched`."""
+        base, patched = (self.trees[side] for side in SIDES)
+        least = len(base.patches)
+        return (base, *(replace(patched, name=f"patch-{number - least}", patches=patched.patches[:number])
+                        for number in range(least + 1, len(patched.patches))), patched)
 
 
 def resolve(plan: Plan, deadline: Deadline) -> Inputs:
@@ -59,7 +78,8 @@ def resolve(plan: Plan, deadline: Deadline) -> Inputs:
     pinned = _pinned(plan.source)
     trees = {"base": Tree(name="base", source=pinned, patches=base),
              "patched": Tree(name="patched", source=pinned, patches=(*base, *patches))}
-    return Inputs(plan=plan, arch=arches.get(plan.arch), toolchain=toolchain(deadline, plan.cc), trees=trees)
+    return Inputs(plan=plan, arch=arches.get(plan.arch), trees=trees,
+                  toolchain=toolchain(deadline, plan.cc, dict(plan.make_vars)))
 
 
 def _pinned(spec: SourceSpec) -> source.Source:
@@ -83,7 +103,7 @@ def build(inputs: Inputs, side: str, config: Config, *, store: Store, progress: 
     """One build, started from a finished one, the nearest where none is given; a control (`again`) from nothing."""
     seed = None if again else seed or _nearest(inputs, side, config.variant, store)
     with progress.counting(f"{side}/{config.variant}") as counted:
-        return kbuild.build(inputs.trees[side], config, arch=inputs.arch, toolchain=inputs.toolchain,
+        return kbuild.build(inputs.trees[side], config, arch=inputs.arch, toolchain=inputs.compiling,
                             store=store, deadline=Deadline.after(BUILD_SECONDS), again=again, seed=seed,
                             progress=progress.step, counted=counted)
 
@@ -106,7 +126,7 @@ def _nearest(inputs: Inputs, side: str, variant: str, store: Store) -> Seed | No
         asked = kconfig.read_fragments(inputs.plan.variant(name).fragments)
         config = kconfig.cached(other, name, asked, arch=inputs.arch, toolchain=inputs.toolchain, store=store,
                                 deadline=Deadline.after(BUILD_SECONDS))
-        found = config and kbuild.cached(other, config, arch=inputs.arch, toolchain=inputs.toolchain, store=store)
+        found = config and kbuild.cached(other, config, arch=inputs.arch, toolchain=inputs.compiling, store=store)
         if found:
             return Seed(tree=other, build=found)
     return None
@@ -121,22 +141,30 @@ def blame(inputs: Inputs, variant: str, *, store: Store, progress: Progress) -> 
     Raises:
         KernelError: base does not build.
     """
-    base, patched = (inputs.trees[side] for side in SIDES)
-    least = len(base.patches)
-    trees = (base, *(replace(patched, name=f"patch-{number - least}", patches=patched.patches[:number])
-                     for number in range(least + 1, len(patched.patches))), patched)
+    def proved(before: Seed, after: Seed) -> Comparison:
+        ends = replace(inputs, trees=dict(zip(SIDES, (before.tree, after.tree), strict=True)))
+        return prove(ends, by_rule(before, after), before.build, after.build, store=store, progress=progress)
 
+    return walk(variant, inputs.steps(), _making(inputs, variant, store, progress), progress=progress.step,
+                comparing=proved if is_proved(inputs.plan, variant) else by_rule)
+
+
+def each_patch(inputs: Inputs, variant: str, *, store: Store, progress: Progress) -> tuple[Stepped, ...]:
+    """Build the kernel with each further patch of the series (`harness.steps`).
+
+    Raises:
+        KernelError: base does not build.
+    """
+    return tuple(steps(variant, inputs.steps(), _making(inputs, variant, store, progress), progress=progress.step))
+
+
+def _making(inputs: Inputs, variant: str, store: Store, progress: Progress) -> Make:
     def make(tree: Tree, seed: Seed | None) -> Build:
         step = replace(inputs, trees={**inputs.trees, tree.name: tree})
         config = configure(step, tree.name, variant, store=store, progress=progress)
         return build(step, tree.name, config, store=store, progress=progress, seed=seed)
 
-    def proved(before: Seed, after: Seed) -> Comparison:
-        ends = replace(inputs, trees=dict(zip(SIDES, (before.tree, after.tree), strict=True)))
-        return prove(ends, by_rule(before, after), before.build, after.build, store=store, progress=progress)
-
-    return walk(variant, trees, make, progress=progress.step,
-                comparing=proved if is_proved(inputs.plan, variant) else by_rule)
+    return make
 
 
 def is_proved(plan: Plan, variant: str) -> bool:
@@ -202,8 +230,7 @@ def input_facts(inputs: Inputs) -> dict[str, object]:
 
 def build_facts(finished: Build) -> dict[str, object]:
     """What a report says of a build."""
-    warnings = [f"{row.where}: {row.text}" for row in kbuild.diagnostics(
-        finished.log.read_text(encoding="utf-8", errors="replace")) if row.kind == "warning"]
+    warnings = [str(row) for rows in finished.warnings.values() for row in rows]
     facts: dict[str, object] = {
         "name": finished.name, "key": finished.key, "seconds": round(finished.seconds, 1), "seed": finished.seed,
         "compiled": finished.rebuilt, "reused": finished.reused, "warnings": [model.clean(line) for line in warnings]}

@@ -17,6 +17,7 @@ from harness.compare.layout_text import size_words
 from harness.compare.size import FIGURES, Figure, SizeReport
 from harness.compare.values import Comparison, printable
 from harness.errors import ExitCode
+from harness.steps import Stepped
 
 
 class Verdict(StrEnum):
@@ -36,6 +37,7 @@ class Check(StrEnum):
     SIZE = "size"
     LAYOUT = "layout"
     TESTS = "tests"
+    BUILDS = "builds"
 
 
 EXPECTATIONS: Mapping[Check, tuple[str, ...]] = {
@@ -43,6 +45,7 @@ EXPECTATIONS: Mapping[Check, tuple[str, ...]] = {
     Check.SIZE: ("smaller", "not-larger", "equal"),
     Check.LAYOUT: ("as-stated", "identical"),
     Check.TESTS: ("pass",),
+    Check.BUILDS: ("no-new-warnings", "builds"),
 }
 
 
@@ -80,6 +83,7 @@ class Claim:
         margin: for `size`, bytes by which it must be smaller (or may be larger) than base.
         of: for `size`, the figure of vmlinux.o that is judged.
         layout: for `layout`, what is said of which structure.
+        extra_warnings: for `builds`, kbuild's `W=`, as `1`; empty for the ordinary warnings.
     """
 
     id: str
@@ -92,6 +96,7 @@ class Claim:
     margin: int = 0
     of: Figure = "text"
     layout: LayoutStatement | None = None
+    extra_warnings: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +197,32 @@ def judge_size(claim: Claim, variant: str, sizes: SizeReport) -> Row:
     passed = {"smaller": delta < 0 and -delta >= claim.margin, "not-larger": delta <= claim.margin,
               "equal": delta == 0}[claim.expect]
     return _row(claim, variant, Verdict.PASS if passed else Verdict.FAIL, evidence, detail)
+
+
+def judge_builds(claim: Claim, variant: str, patches: Sequence[Stepped]) -> Row:
+    """Judge by the kernels with each further patch: every one must build, and with `no-new-warnings` none adds any."""
+    if not patches:
+        return _row(claim, variant, Verdict.ERROR, "the series has no patch")
+    broken = [row for row in patches if row.error is not None]
+    warned = [row for row in patches if row.new_warnings]
+    count = sum(len(row.new_warnings) for row in warned)
+    detail = [line for row in patches for line in stepped_lines(row, len(patches))]
+    asked = f" with W={claim.extra_warnings}" if claim.extra_warnings else ""
+    if broken:
+        first, error = broken[0], broken[0].error
+        said = f"patch {first.number} of {len(patches)} ({first.subject}): {error.what if error else ''}"
+        return _row(claim, variant, Verdict.FAIL, said, detail)
+    evidence = f"each of {len(patches)} patches builds{asked}, {count or 'no'} new warning{'s' * (count != 1)}"
+    if warned:
+        evidence += f", first with patch {warned[0].number}: {warned[0].new_warnings[0]}"
+    failed = warned and claim.expect == "no-new-warnings"
+    return _row(claim, variant, Verdict.FAIL if failed else Verdict.PASS, evidence, detail)
+
+
+def stepped_lines(row: Stepped, total: int) -> list[str]:
+    """What went wrong with a patch: why it does not build, or each new warning; nothing where all is well."""
+    said = [row.error.what, *row.error.detail] if row.error is not None else list(map(str, row.new_warnings))
+    return [f"patch {row.number} of {total}: {printable(text)}" for text in said]
 
 
 def judge_tests(claim: Claim, variant: str, results: Sequence[TestResult]) -> Row:

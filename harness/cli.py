@@ -13,6 +13,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -100,24 +101,38 @@ def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | No
 @_VARIANT
 @click.option("--side", type=click.Choice(["base", "patched", "both"]), default="both", show_default=True,
               help="The tree: before the series, after it, or both.")
+@click.option("--each-patch", "each", is_flag=True,
+              help="Build base, then the kernel with each further patch of the series; exit code 1 when one does not "
+                   "build or brings new warnings.")
+@click.option("--warnings", "-W", "extra", type=click.Choice(["1", "2", "3", "12", "123"]),
+              help="Kernels of their own, with more warnings of the compiler: kbuild's W=.")
 @_CACHE
 @_JSON
 @_QUIET
-def build(plan: Path, variants: tuple[str, ...], side: str, cache: Path | None, as_json: bool, quiet: bool) -> None:
+def build(plan: Path, variants: tuple[str, ...], side: str, each: bool, extra: str | None, cache: Path | None,
+          as_json: bool, quiet: bool) -> None:
     """Build the kernels of PLAN (or take them from the cache) and say where they are."""
     from harness import builds
     from harness.deadline import Deadline
     from harness.plan import read_plan
+    from harness.report import steps
 
     read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
-    inputs = builds.resolve(read, Deadline.after(60))
+    inputs = replace(builds.resolve(read, Deadline.after(60)), extra_warnings=extra or "")
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
+    if each:
+        walked = {name: builds.each_patch(inputs, name, store=store, progress=progress) for name in names}
+        click.echo(json.dumps([steps.to_json(*item) for item in walked.items()], indent=1) if as_json
+                   else "\n\n".join("\n".join(steps.lines(*item)) for item in walked.items()))
+        clean = all(row.after is not None and not row.new_warnings for rows in walked.values() for row in rows)
+        sys.exit(ExitCode.PASSED if clean else ExitCode.FAILED)
     configs = [(where, builds.configure(inputs, where, name, store=store, progress=progress))
                for name in names for where in builds.SIDES if side in ("both", where)]
     found = [builds.build(inputs, where, config, store=store, progress=progress) for where, config in configs]
     if as_json:
         click.echo(json.dumps([{"name": item.name, "out": str(item.out), "image": str(item.image),
-                                "seconds": round(item.seconds, 1), "reused": item.reused} for item in found], indent=1))
+                                "seconds": round(item.seconds, 1), "reused": item.reused,
+                                "warnings": sum(map(len, item.warnings.values()))} for item in found], indent=1))
         return
     for item in found:
         click.echo(f"{item.name}: {item.out} ({'from the cache' if item.reused else f'{item.seconds:.0f} s'})")

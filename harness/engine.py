@@ -30,6 +30,7 @@ from harness.builds import (
     build_facts,
     code_digest,
     configure,
+    each_patch,
     input_facts,
     is_proved,
     measure,
@@ -302,6 +303,10 @@ def _judged(state: _Run, claim: Claim, variant: str) -> Row:
             return claims.judge_objdiff(claim, variant, state.comparisons[variant])
         if claim.check is Check.SIZE:
             return claims.judge_size(claim, variant, state.sizes[variant])
+        if claim.check is Check.BUILDS:
+            asked = replace(state.inputs, extra_warnings=claim.extra_warnings)
+            return claims.judge_builds(claim, variant, each_patch(asked, variant, store=state.store,
+                                                                  progress=state.progress))
         if claim.check is Check.LAYOUT and claim.layout is not None:
             sides = [_layout(state, side, variant, claim.layout.struct, claim.layout.headers) for side in SIDES]
             layouts.write(state.out / "layout", quote(f"{claim.id}-{variant}", safe=""), *sides)

@@ -82,6 +82,7 @@ class Plan:
         series: patterns of the patches under test.
         arch: of the kernels.
         cc: the compiler.
+        make_vars: more variables for make, by name.
         variants: in the order of the file.
         claims: in the order of the file.
         suites: files of guest tests.
@@ -96,6 +97,7 @@ class Plan:
     series: tuple[str, ...]
     arch: str
     cc: str
+    make_vars: tuple[tuple[str, str], ...]
     variants: tuple[Variant, ...]
     claims: tuple[Claim, ...]
     suites: tuple[Suite, ...]
@@ -225,7 +227,7 @@ class _Node:
         raise self.wrong(f"one of {', '.join(known)}")
 
 
-_KEYS = ("source", "base", "series", "arch", "cc", "variants", "claims", "suites", "control", "lab")
+_KEYS = ("source", "base", "series", "arch", "cc", "make_vars", "variants", "claims", "suites", "control", "lab")
 
 
 def _plan(root: _Node) -> Plan:
@@ -237,7 +239,8 @@ def _plan(root: _Node) -> Plan:
         path=root.file.resolve(), name=root.file.resolve().parent.name, source=_source(entries["source"]),
         base=entries["base"].texts() if "base" in entries else (), series=entries["series"].texts(),
         arch=entries["arch"].text() if "arch" in entries else "x86_64",
-        cc=entries["cc"].text() if "cc" in entries else "gcc",
+        cc=entries["cc"].matching(r"[\w.+-]+", "a compiler, as `gcc-12` or `clang`") if "cc" in entries else "gcc",
+        make_vars=_make_vars(entries["make_vars"]) if "make_vars" in entries else (),
         variants=variants, claims=_claims(entries["claims"], names) if "claims" in entries else (),
         suites=_suites(entries["suites"]) if "suites" in entries else (),
         control=control, lab=_lab(entries["lab"]) if "lab" in entries else LabSpec())
@@ -260,6 +263,22 @@ def _source(node: _Node) -> SourceSpec:
     value = {key: entry.text() for key, entry in entries.items()}
     name = value[kind] if kind == "debian" else str((node.file.parent / Path(value[kind]).expanduser()).resolve())
     return SourceSpec(kind=kind, name=name, version=value.get("version", ""), sha256=value.get("sha256", ""))
+
+
+_OUR_VARS = ("O", "M", "W", "V", "ARCH", "CC", "LOCALVERSION")
+"""Variables of make that are ours to set; those that begin with KBUILD_ are, too."""
+
+
+def _make_vars(node: _Node) -> tuple[tuple[str, str], ...]:
+    found = []
+    for name, entry in node.mapping().items():
+        if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name, re.ASCII):
+            raise UsageError(f"{name!r} is no variable of make", where=entry.where, hint="as HOSTCFLAGS: -fcommon")
+        if name in _OUR_VARS or name.startswith("KBUILD_"):
+            raise UsageError(f"`{name}` cannot be set here: builds depend on what the harness sets it to",
+                             where=entry.where, hint="`arch`, `cc` and the claim's `w` say the same")
+        found.append((name, entry.text()))
+    return tuple(sorted(found))
 
 
 def _variants(node: _Node) -> tuple[Variant, ...]:
@@ -325,19 +344,22 @@ def _claims(node: _Node, variants: tuple[str, ...]) -> tuple[Claim, ...]:
 
 
 _MOST_BYTES = 1 << 31
-_LAYOUT_KEYS = ("struct", "header", "size_delta", "member", "fills_hole")
-_OTHER_KEYS = ("objects", "tests", "margin", "of")
+_CLAIM_KEYS: Mapping[str, Check] = {
+    "objects": Check.OBJDIFF, "tests": Check.TESTS, "margin": Check.SIZE, "of": Check.SIZE, "w": Check.BUILDS,
+    **dict.fromkeys(("struct", "header", "size_delta", "member", "fills_hole"), Check.LAYOUT),
+}
+"""Keys of a claim that mean something to one check only."""
 
 
 def _claim(name: str, node: _Node, variants: tuple[str, ...]) -> Claim:
-    entries = node.mapping(("says", "check", "variants", "expect", *_OTHER_KEYS, *_LAYOUT_KEYS),
+    entries = node.mapping(("says", "check", "variants", "expect", *_CLAIM_KEYS),
                            required=("says", "check", "variants"))
     check = Check(entries["check"].choice(tuple(Check)))
     expected = EXPECTATIONS[check]
     if check is Check.TESTS and "tests" not in entries:
         raise UsageError(f"claim {name} is checked by tests but names none", where=node.where)
-    for key in _OTHER_KEYS if check is Check.LAYOUT else _LAYOUT_KEYS:
-        if key in entries:
+    for key, of in _CLAIM_KEYS.items():
+        if key in entries and of is not check:
             raise UsageError(f"`{key}` means nothing in a claim that is checked by {check}", where=entries[key].where)
     expect = entries["expect"].choice(expected) if "expect" in entries else expected[0]
     return Claim(id=name, says=entries["says"].text(), check=check,
@@ -346,6 +368,7 @@ def _claim(name: str, node: _Node, variants: tuple[str, ...]) -> Claim:
                  tests=entries["tests"].texts() if "tests" in entries else (),
                  margin=entries["margin"].integer(0) if "margin" in entries else 0,
                  of=entries["of"].choice(FIGURES) if "of" in entries else "text",
+                 extra_warnings=str(entries["w"].integer(1)) if "w" in entries else "",
                  layout=_layout(name, node, entries, expect) if check is Check.LAYOUT else None)
 
 

@@ -22,11 +22,12 @@ from harness import proc, sandbox
 from harness.arch import Arch
 from harness.deadline import Deadline
 from harness.errors import InfraError, KernelError
-from harness.kernel import kbuild_box
+from harness.kernel import kbuild_box, warnings
 from harness.kernel.kbuild_box import Toolchain
 from harness.kernel.kconfig import Config
 from harness.kernel.source import Progress
 from harness.kernel.tree import Tree, apply, difference, prepare
+from harness.kernel.warnings import ByObject, Warned
 from harness.store import Store, digest
 
 _DIAGNOSTIC = re.compile(r"^(?P<where>[^\s:]+:\d+)(?::\d+)?: (?:fatal )?(?P<kind>error|warning): (?P<text>.+)$")
@@ -53,6 +54,7 @@ class Build:
         seed: the build it started from, or empty.
         rebuilt: objects compiled; all of them where there was no seed.
         reused: it came from the cache.
+        warnings: what was warned of the objects of this kernel, also where they are its seed's.
     """
 
     tree: str
@@ -67,6 +69,7 @@ class Build:
     seed: str
     rebuilt: int
     reused: bool
+    warnings: ByObject
 
     @property
     def name(self) -> str:
@@ -128,8 +131,12 @@ def build(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store
         if linked:
             _prune(out, linked - _linked(out, deadline))
         _prove(out, stale, began, name)
+        said = warnings.by_object((stage / "build.log").read_text(encoding="utf-8", errors="replace"))
+        kept = seed.build.warnings if seed and grown is not None else {}
         facts = {"seconds": time.monotonic() - started, "rebuilt": compiled,
-                 "seed": seed.build.name if seed and grown is not None else ""}
+                 "seed": seed.build.name if seed and grown is not None else "",
+                 "warnings": {target: [[row.file, row.text] for row in rows] for target, rows in warnings.carried(
+                     kept, said, (name for name in kept if (out / name).exists())).items()}}
         (stage / "build.json").write_text(json.dumps(facts), encoding="utf-8")
 
     entry = store.get("build", key, make, deadline=deadline, waiting=progress)
@@ -150,10 +157,13 @@ def _key(tree: Tree, config: Config, arch: Arch, toolchain: Toolchain, store: St
 
 def _load(entry: Path, tree: Tree, config: Config, arch: Arch, key: str, *, reused: bool) -> Build:
     facts = json.loads((entry / "build.json").read_text(encoding="utf-8"))
-    out = entry / "out"
+    out, log = entry / "out", entry / "build.log"
+    said = ({target: tuple(Warned(file=file, text=text) for file, text in rows)
+             for target, rows in facts["warnings"].items()} if "warnings" in facts  # not in older builds
+            else warnings.by_object(log.read_text(encoding="utf-8", errors="replace")))
     return Build(tree=tree.name, variant=config.variant, key=key, out=out, image=out / arch.image,
-                 vmlinux=out / "vmlinux", log=entry / "build.log", config=config, seconds=facts["seconds"],
-                 seed=facts["seed"], rebuilt=facts["rebuilt"], reused=reused)
+                 vmlinux=out / "vmlinux", log=log, config=config, seconds=facts["seconds"],
+                 seed=facts["seed"], rebuilt=facts["rebuilt"], reused=reused, warnings=said)
 
 
 def diagnostics(log: str) -> tuple[Diagnostic, ...]:

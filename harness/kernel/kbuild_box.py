@@ -8,9 +8,10 @@ Every tree stands at `/build/src` and every output at `/build/out`, and time, us
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from harness import proc, sandbox
 from harness.arch import Arch
@@ -28,31 +29,44 @@ FIXED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Toolchain:
-    """The compiler and linker, with the versions they gave; part of what every build is cached under."""
+    """The compiler and linker, with the versions they gave; part of what every build is cached under.
+
+    Attributes:
+        make_vars: variables for make, by name, as a user would give them (`W=1`, `HOSTCFLAGS=-fcommon`).
+    """
 
     cc: str
     cc_version: str
     ld_version: str
+    make_vars: tuple[tuple[str, str], ...] = ()
 
     @property
     def key(self) -> str:
-        return digest("toolchain", self.cc, self.cc_version, self.ld_version)
+        return digest("toolchain", self.cc, self.cc_version, self.ld_version, *map(list, self.make_vars))
+
+    def with_var(self, name: str, value: str) -> Toolchain:
+        """This toolchain with one more variable for make, or another value of it."""
+        return replace(self, make_vars=tuple(sorted({**dict(self.make_vars), name: value}.items())))
 
 
-def toolchain(deadline: Deadline, cc: str = "gcc") -> Toolchain:
+def toolchain(deadline: Deadline, cc: str = "gcc", make_vars: Mapping[str, str] = MappingProxyType({})) -> Toolchain:
     """The host's toolchain.
 
     Raises:
         InfraError: the compiler or linker is not installed.
     """
     first = [proc.run([program, "--version"], deadline=deadline).stdout.splitlines()[0] for program in (cc, "ld")]
-    return Toolchain(cc=cc, cc_version=first[0], ld_version=first[1])
+    return Toolchain(cc=cc, cc_version=first[0], ld_version=first[1], make_vars=tuple(sorted(make_vars.items())))
 
 
 def make(targets: Sequence[str], *, source: Path, out: Path, arch: Arch, toolchain: Toolchain,
          jobs: int | None = None) -> tuple[str, ...]:
-    """argv of a sandboxed `make` of `targets` (or variables) in `source` with its output in `out`."""
+    """argv of a sandboxed `make` of `targets` (or variables) in `source` with its output in `out`.
+
+    What make prints of one target is together, so that a warning stands below the object it is about (`-O`, make(1)).
+    """
     return sandbox.boxed(
         ["make", "-C", "/build/src", "O=/build/out", f"ARCH={arch.make_arch}", f"CC={toolchain.cc}", "LOCALVERSION=",
+         *(f"{name}={value}" for name, value in toolchain.make_vars), "-Otarget",
          f"-j{jobs or len(os.sched_getaffinity(0))}", *targets],
         read={"/build/src": source}, write={"/build/out": out}, cwd="/build/out", env=FIXED)

@@ -61,7 +61,8 @@ def walked(tmp_path: Path, *steps: Sources | KernelError) -> Blame:
             seeds.append(f"{seed.tree.name} -> {tree.name}")
         out = make_build(tmp_path / tree.name, step)
         return Build(tree=tree.name, variant="v", key="", out=out, image=out / "x", vmlinux=out / "x", log=out / "x",
-                     config=Config(variant="v", text="", asked=()), seconds=1.0, seed="", rebuilt=1, reused=False)
+                     config=Config(variant="v", text="", asked=()), seconds=1.0, seed="", rebuilt=1, reused=False,
+                     warnings={})
 
     patches = tuple(Patch(path=Path("p"), subject=f"subject {number}", text=b"", touches=())
                     for number in range(1, len(steps)))
