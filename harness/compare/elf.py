@@ -15,6 +15,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
+from harness.compare.compressed import expand
 from harness.errors import InfraError
 
 if TYPE_CHECKING:
@@ -130,9 +131,9 @@ def bad(path: str, what: str) -> NoReturn:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a regular file. Raises `InfraError` naming it when it cannot be read."""
+    """The bytes of a regular file, those of a compressed module expanded. Raises `InfraError` naming it."""
     try:
-        return path.read_bytes()
+        return expand(path.name, path.read_bytes(), str(path))
     except OSError as error:
         raise InfraError(f"cannot read: {error.strerror}", where=str(path)) from error
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from harness.compare.archive import MAGICS, entries
+from harness.compare.compressed import expand
 from harness.errors import InfraError, UsageError
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ class Input:
     def read(self, name: str) -> bytes:
         """The bytes of an object. Raises `InfraError` when it is no regular file or cannot be read."""
         if self.kind == "object":
-            return read_regular(self.path)
+            return expand(self.path.name, read_regular(self.path), str(self.path))
         if self.kind == "folder":
-            return _beside(self.path, name, self.where(name))
+            return expand(name, _beside(self.path, name, self.where(name)), self.where(name))
         data = self.members[name]
         return _beside(self.path.parent, name.partition("#")[0], self.where(name)) if data is None else data
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from harness.compare import build_facts, elf, inputs, noise, pair, walk
 from harness.compare.archive import members
+from harness.compare.compressed import expand
 from harness.compare.values import Change, Comparison, ObjectDelta, RuleUse, printable
 from harness.errors import UsageError
 
@@ -140,8 +141,10 @@ def _object(path: str, base: Input, patched: Input, *, strict: bool) -> tuple[Ob
 
 
 def _read(side: Input, path: str) -> bytes:
+    if side.kind != "folder":
+        return side.read(path)
     # a walk has seen that it is a regular file below the folder
-    return inputs.read_regular(f"{side.path}/{path}", follow=False) if side.kind == "folder" else side.read(path)
+    return expand(path, inputs.read_regular(f"{side.path}/{path}", follow=False), f"{side.path}/{path}")
 
 
 def _payload(header: Path) -> int | None:

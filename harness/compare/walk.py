@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.compare.compressed import SUFFIXES
 from harness.errors import InfraError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ MODULE = "linked module"
 
 
 def find(root: Path) -> Found:
-    """All `*.o`, `*.ko`, `*.a` and `*.lds` files below `root`.
+    """All `*.o`, `*.ko` (compressed ones, too), `*.a` and `*.lds` files below `root`.
 
     Raises `InfraError` for a folder or file that cannot be read.
     """
@@ -73,13 +74,13 @@ def find(root: Path) -> Found:
                     if entry.is_dir(follow_symlinks=False):
                         if entry.name != ".git":
                             pending.append((entry.path, f"{prefix}{entry.name}/"))
-                    elif entry.name.endswith((".o", ".a", ".ko")):
+                    elif entry.name.endswith((".o", ".a", ".ko", *SUFFIXES)):
                         _sort_in(entry, prefix + entry.name, objects, archives, excluded)
                     elif entry.name.endswith(".lds") and entry.is_file(follow_symlinks=False):
                         scripts.add(prefix + entry.name)
         except OSError as error:
             raise InfraError(f"cannot read this folder: {error.strerror}", where=error.filename or folder) from error
-    for path in [path for path in objects if path.endswith(".ko") and f"{path[:-3]}.o" in objects]:
+    for path in [path for path in objects if ".ko" in path and f"{path.rpartition('.ko')[0]}.o" in objects]:
         objects.remove(path)
         excluded[path] = MODULE
     return Found(objects=frozenset(objects), archives=frozenset(archives), link_scripts=frozenset(scripts),

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import os
 import shutil
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from compare_kit import Compile, compile_into
 
 from harness.cli import main
+from harness.compare import compressed
 from harness.compare.objdiff import compare
 from harness.compare.opened import Opened
 from harness.deadline import Deadline
@@ -230,3 +233,47 @@ def test_a_member_that_is_no_object_is_named(sides: tuple[Path, Path]) -> None:
         (side / "text").write_text(f"hello {number}")
     with pytest.raises(InfraError, match=r"lib\.a\(text\)"):
         compare(*(ar(side, "rcD", "text") for side in sides))
+
+
+PACK = {".ko.xz": lzma.compress, ".ko.gz": gzip.compress}
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_compressed_modules_are_compared_as_what_they_hold(tmp_path: Path, suffix: str) -> None:
+    for side, value in (("base", 1), ("same", 1), ("patched", 2)):
+        (tmp_path / side / "net").mkdir(parents=True)
+        data = module(tmp_path / f"made-{side}", value=value).read_bytes()
+        packed = PACK[suffix](data) if side != "same" else PACK[suffix](data[:100]) + PACK[suffix](data[100:])
+        (tmp_path / side / f"net/m{suffix}").write_bytes(packed)
+    assert compare(tmp_path / "base", tmp_path / "same").identical_code
+    result = compare(tmp_path / "base", tmp_path / "patched")
+    assert [(delta.path, delta.status) for delta in result.deltas] == [(f"net/m{suffix}", "changed")]
+    lines = said(*(tmp_path / side / f"net/m{suffix}" for side in ("base", "patched")))
+    assert f"m{suffix}: f: leal offset 1 -> 2 (%rdi, %rdi, 2)" in lines
+    with pytest.raises(SystemExit) as ended:
+        main(["size", *(str(tmp_path / side) for side in ("base", "patched"))])
+    assert ended.value.code == 0
+
+
+@pytest.mark.parametrize(("name", "data", "said_of_it"), [
+    ("m.ko.xz", lzma.compress(b"x" * 99)[:-20], "a damaged compressed module"),
+    ("m.ko.xz", b"", "it is empty"),
+    ("m.ko.xz", b"\xfd7zXZ\0 no", "a damaged compressed module"),
+    ("m.ko.gz", gzip.compress(b"x" * 9999)[:-9], "a damaged compressed module"),
+    ("m.ko.gz", gzip.compress(b"no ELF"), "ELF magic"),
+    ("m.ko.zst", b"\x28\xb5\x2f\xfd", "compressed by zstd"),
+])
+def test_compressed_modules_that_are_damaged(tmp_path: Path, name: str, data: bytes, said_of_it: str) -> None:
+    for side in ("a", "b"):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / name).write_bytes(data)
+    (tmp_path / "b" / name).write_bytes(PACK.get(f".{name.partition('.')[2]}", bytes)(b"something else"))
+    with pytest.raises(InfraError, match=said_of_it):
+        compare(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_module_that_expands_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compressed, "LARGEST", 10 << 20)
+    for suffix, pack in PACK.items():
+        with pytest.raises(InfraError, match="larger than 10 MiB"):
+            compressed.expand(f"m{suffix}", pack(b"\0" * (64 << 20)), "m")
