@@ -110,7 +110,8 @@ def build(plan: Path, variants: tuple[str, ...], side: str, cache: Path | None, 
     from harness.plan import read_plan
 
     read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
-    inputs = builds.resolve(read, Deadline.after(60))
+    inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
+    inputs = builds.applied(inputs, store=store, progress=progress)
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
     configs = [(where, builds.configure(inputs, where, name, store=store, progress=progress))
                for name in names for where in builds.SIDES if side in ("both", where)]
@@ -186,7 +187,7 @@ def blame(plan: Path, variants: tuple[str, ...], everything: bool, cache: Path |
 
     read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
-    inputs = builds.resolve(read, Deadline.after(60))
+    inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
     found = [builds.blame(inputs, name, store=store, progress=progress) for name in names]
     click.echo(json.dumps([report.to_json(one) for one in found], indent=1) if as_json else "\n\n".join(
         "\n".join(report.lines(one, limit=None if everything else 20)) for one in found))
@@ -236,7 +237,7 @@ def layout(plan: Path, struct: str, headers: tuple[str, ...], variants: tuple[st
         raise UsageError("this is no structure of a header", where=f"struct {struct} of {', '.join(headers)}",
                          hint="--struct sk_buff --header linux/skbuff.h")
     read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
-    inputs = builds.resolve(read, Deadline.after(60))
+    inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
     found = {}
     for name in names:
@@ -271,7 +272,7 @@ def boot(plan: Path, variant: str, side: str, command: str | None, accel: str | 
 
     read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
     read.variant(variant)
-    inputs = builds.resolve(read, Deadline.after(60))
+    inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
     config = builds.configure(inputs, side, variant, store=store, progress=progress)
     finished = builds.build(inputs, side, config, store=store, progress=progress)
     userland = boots.userland(store, inputs.arch, progress=progress.step)
@@ -313,7 +314,7 @@ def list_(what: str, plan: Path | None, as_json: bool) -> None:
     """List what there is: the variants, claims and suites of a PLAN, fragments, NIC models, or host packages."""
     from harness import listing
 
-    rows = listing.rows(what, plan)
+    rows = listing.rows(what, plan, _store(None))
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return

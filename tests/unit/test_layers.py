@@ -14,7 +14,9 @@ ROOT = Path(harness.__file__).parent
 
 ORDER = (
     "errors", "deadline", "host", "proc", "sandbox", "arch", "store",
-    "kernel.source", "kernel.series", "kernel.tree", "kernel.kbuild_box", "kernel.kconfig_why", "kernel.kconfig",
+    "kernel.series", "kernel.mails", "kernel.mailbox", "kernel.gitplace", "kernel.gitrepo", "kernel.gitrange",
+    "kernel.collect", "kernel.source", "kernel.am", "kernel.tree",
+    "kernel.kbuild_box", "kernel.kconfig_why", "kernel.kconfig",
     "kernel.kbuild", "kernel.recompile", "kernel.partial", "compare", "proof", "guest", "vm", "lab", "claims", "plan",
     "suites", "listing", "report.objdiff_text", "report.objdiff_page", "report.model", "report.junit",
     "report.terminal", "report.progress", "boots", "blame", "report.blame", "layouts", "builds", "engine",
