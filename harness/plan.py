@@ -78,7 +78,7 @@ class Plan:
 
     Attributes:
         path: the file it was read from; patterns and paths are relative to its folder.
-        name: the folder's name.
+        name: the folder's name, with the file's where that is not plan.yaml.
         source: the kernel to start from.
         base: patches that make the base tree: patterns, folders, files, ranges of commits; may be empty.
         series: the patches under test, likewise.
@@ -238,7 +238,7 @@ def _plan(root: _Node) -> Plan:
     names = tuple(variant.name for variant in variants)
     control = entries["control"].choice(names) if "control" in entries else ""
     return Plan(
-        path=root.file.resolve(), name=root.file.resolve().parent.name, source=_source(entries["source"]),
+        path=root.file.resolve(), name=_name(root.file.resolve()), source=_source(entries["source"]),
         base=_series(entries["base"]) if "base" in entries else (), series=_series(entries["series"]),
         fuzz="fuzz" in entries and entries["fuzz"].flag(),
         arch=entries["arch"].text() if "arch" in entries else "x86_64",
@@ -246,6 +246,11 @@ def _plan(root: _Node) -> Plan:
         variants=variants, claims=_claims(entries["claims"], names) if "claims" in entries else (),
         suites=_suites(entries["suites"]) if "suites" in entries else (),
         control=control, lab=_lab(entries["lab"]) if "lab" in entries else LabSpec())
+
+
+def _name(file: Path) -> str:
+    """What a plan is called: its folder, and its file where that is not `plan.yaml`."""
+    return file.parent.name if file.name == PLAN_FILE else f"{file.parent.name}-{file.stem}"
 
 
 _SOURCES: Mapping[str, tuple[str, ...]] = {

@@ -51,8 +51,8 @@ class Place:
     @property
     def refresh(self) -> str:
         """What to do where a commit lacks."""
-        return f"`git -C {self.url} fetch` gets what is new; `git -C {self.url} log --oneline -1 REF` must show it" \
-            if self.folder else f"`git ls-remote {self.url}` lists what it has"
+        return f"`git -C {self.url} fetch --tags` gets what is new there" if self.folder else \
+            f"`git ls-remote {self.url}` lists what it has"
 
 
 def is_url(text: str) -> bool:

@@ -13,13 +13,18 @@ from pathlib import Path
 
 import pytest
 
+from harness import builds
 from harness.deadline import Deadline
 from harness.errors import InfraError, UsageError
 from harness.kernel import gitplace, source
 from harness.kernel.gitrange import GitRange, read_range
 from harness.kernel.series import Series
+from harness.kernel.tree import prepare
+from harness.plan import read_plan
+from harness.report.progress import Progress
 from harness.store import Store
 from tests import tinykernel
+from tests.conftest import PLAN
 from tests.tinykernel import commit, edited, git
 
 TITLES = ["net: one", "net: two", "net: three"]
@@ -215,6 +220,25 @@ def test_the_merge_of_a_series_stands_for_the_series(repo: Path, store: Store) -
     assert all(f"{repo}, commit " in patch.where for patch in series.patches)
     with pytest.raises(UsageError, match=r"the range has merges[\s\S]*Merge branch 'topic'"):
         ranged(repo, "v1", "main", store)
+
+
+def test_the_plan_with_the_original_commits_on_a_small_repository(repo: Path, store: Store, tmp_path: Path) -> None:
+    """All that `patches/skb-extensions/upstream.yaml` does before it configures a kernel, with another merge in it."""
+    commit(repo, "elsewhere", b_c="b\n")
+    git(repo, "merge", "-q", "--no-ff", "-m", "Merge branch 'topic'", "topic")
+    shutil.copytree(PLAN / "upstream", tmp_path / "upstream")
+    text = (PLAN / "upstream.yaml").read_text().replace("../../../linux", "repo")
+    (tmp_path / "upstream.yaml").write_text(text.replace("4a54877ee767", git(repo, "rev-parse", "--short=12", "HEAD")))
+    plan = read_plan(tmp_path / "upstream.yaml")
+    progress = Progress(quiet=True)
+    inputs = builds.applied(builds.resolve(plan, Deadline.after(60), store=store), store=store, progress=progress)
+    facts = builds.input_facts(inputs)
+    assert facts["series"] == TITLES
+    assert facts["source_commit"] == git(repo, "rev-parse", "HEAD^1")
+    assert facts["source_ref"] == f"{git(repo, 'rev-parse', '--short=12', 'HEAD')}^1"
+    patched = prepare(inputs.trees["patched"], store, deadline=Deadline.after(60))
+    merged = fetched(repo, "HEAD", store)
+    assert subprocess.run(["diff", "-r", str(patched), str(merged)], check=False).returncode == 0
 
 
 def test_a_merge_with_changes_of_its_own_is_refused(repo: Path, store: Store) -> None:
