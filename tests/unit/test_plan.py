@@ -38,6 +38,13 @@ def test_the_customers_plan_reads() -> None:
     assert all(path.is_file() for row in read.variants for path in row.fragments)
 
 
+def test_the_plan_with_the_original_commits_reads() -> None:
+    read = read_plan(ROOT / "patches" / "skb-extensions" / "upstream.yaml")
+    assert read.name == "skb-extensions-upstream"
+    assert (read.source.kind, read.source.version) == ("git", "4a54877ee767^1")
+    assert read.series == (GitRange(git=read.source.name, base="4a54877ee767^1", tip="4a54877ee767"),)
+
+
 def test_git_sources_and_series(tmp_path: Path) -> None:
     text = GOOD.replace("{debian: linux-source-6.1, version: 6.1-1, sha256: abc}", "{git: linux, ref: v6.1}").replace(
         "series: series/*.patch", """base: [fix.mbox, {git: "https://example.org/linux.git", range: v1..v2~3}]
