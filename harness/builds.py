@@ -73,7 +73,7 @@ def resolve(plan: Plan, deadline: Deadline, *, store: Store | None = None,
     base, patches = (read_series(asked, root, cache, deadline=fetching, progress=progress)
                      for asked in (plan.base, plan.series))
     for note in (*base.notes, *patches.notes):
-        progress(note)
+        progress(model.clean(note))
     pinned = _pinned(plan.source, cache, fetching, progress)
     trees = {"base": Tree(name="base", source=pinned, patches=base.patches, fuzz=plan.fuzz),
              "patched": Tree(name="patched", source=pinned, patches=(*base.patches, *patches.patches), fuzz=plan.fuzz)}
@@ -100,7 +100,7 @@ def applied(inputs: Inputs, *, store: Store, progress: Progress) -> Inputs:
     done = {name: apply(tree, store, deadline=Deadline.after(BUILD_SECONDS), progress=progress.step)
             for name, tree in inputs.trees.items()}
     for row in done["patched"].fuzz:
-        progress.step(row)
+        progress.step(model.clean(row))
     return replace(inputs, fuzz=done["patched"].fuzz)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import quopri
 from collections.abc import Sequence
+from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,18 @@ def test_transfer_encodings(repo: Path, store: Store, tmp_path: Path, how: str) 
     assert titles(read("alone.patch", tmp_path, store)) == ["net: one"]
 
 
+def test_a_patch_in_an_attachment(repo: Path, store: Store, tmp_path: Path) -> None:
+    mail = EmailMessage()
+    mail["From"], mail["Subject"] = "harness test <test@localhost>", "[PATCH] net: one"
+    mail.set_content("Because of a test.\n")
+    diff = tinykernel.git(repo, "diff", "v1", "topic~2") + "\n"
+    mail.add_attachment(diff.encode(), maintype="text", subtype="x-patch", filename="one.patch")
+    (tmp_path / "attached.patch").write_bytes(mail.as_bytes())
+    series = read("attached.patch", tmp_path, store)
+    assert titles(series) == ["net: one"]
+    assert applied(series, repo, store) == edited((5, "first"))
+
+
 def test_flowed_text(repo: Path, store: Store, tmp_path: Path) -> None:
     """RFC 3676: a leading space is doubled, and a line that ends in one goes on in the next."""
     head, _, body = tinykernel.mails(repo, revisions="v1..topic~2")[0].partition("\n\n")
@@ -175,6 +188,16 @@ def test_a_folder_its_cover_letter_and_a_pattern(repo: Path, store: Store, tmp_p
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"no \*\.patch and no quilt `series` file"):
         read("empty", tmp_path, store)
+
+
+def test_several_forms_in_one_list(repo: Path, store: Store, tmp_path: Path) -> None:
+    one, two, _ = tinykernel.mails(repo)
+    (tmp_path / "one.patch").write_text(one)
+    (tmp_path / "two.eml").write_text(two)
+    asked = ["one.patch", "*.eml", GitRange(git=str(repo), base="topic~1", tip="topic")]
+    series = read_series(asked, tmp_path, store, deadline=Deadline.after(60))
+    assert titles(series) == TITLES
+    assert applied(series, repo, store) == WHOLE
 
 
 def test_a_quilt_series(repo: Path, store: Store, tmp_path: Path) -> None:
