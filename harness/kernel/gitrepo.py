@@ -181,10 +181,19 @@ def _borrow(opened: Mirror, deadline: Deadline) -> None:
     if theirs.shallow:
         (folder / "shallow").write_text(theirs.shallow, encoding="ascii")
     old = opened.git(["for-each-ref", "--format=%(refname)"], deadline).stdout.split()
-    orders = [f"delete {name}" for name in old if name not in listing]
-    orders += [f"update {name} {commit}" for name, commit in listing.items() if name.startswith("refs/")]
-    opened.git(["update-ref", "--no-deref", "--stdin"], deadline, stdin="\n".join([*orders, ""]).encode(), change=True)
-    _set_head(opened, listing, deadline)
+    asked = "\n".join(dict.fromkeys([*listing.values(), ""]))
+    said = opened.git(["cat-file", "--batch-check"], deadline, stdin=asked.encode()).stdout.splitlines()
+    broken = {row.split()[0] for row in said if row.endswith(" missing")}
+    new = {name: commit for name, commit in listing.items() if name.startswith("refs/") and commit not in broken}
+    gone = [f"delete {name}" for name in old if name not in new]
+    there = [f"update {name} {commit}" for name, commit in new.items()]
+    try:
+        for orders in (gone, there):  # one after the other: refs/heads/a may make room for refs/heads/a/b
+            opened.git(["update-ref", "--no-deref", "--stdin"], deadline, stdin="\n".join([*orders, ""]).encode(),
+                       change=True)
+        _set_head(opened, listing, deadline)
+    except proc.CommandFailed as failed:
+        raise _failed("its refs cannot be followed", theirs, failed) from failed
     (folder / "borrowed").write_text(state, encoding="ascii")
 
 

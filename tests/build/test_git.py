@@ -258,6 +258,23 @@ def test_ranges_with_nothing_in_them(repo: Path, store: Store) -> None:
         ranged(repo, "v1", "main", store)
 
 
+def test_a_branch_that_makes_room_for_one_below_it(repo: Path, store: Store) -> None:
+    assert titles(ranged(repo, "v1", "topic", store)) == TITLES
+    git(repo, "branch", "-q", "-m", "topic", "rest")
+    git(repo, "branch", "-q", "-m", "rest", "topic/v2")
+    assert titles(ranged(repo, "v1", "topic/v2", store)) == TITLES
+
+
+def test_a_ref_to_what_is_not_there(repo: Path, store: Store) -> None:
+    (repo / ".git" / "refs" / "heads" / "broken").write_text(f"{'1' * 40}\n")
+    assert titles(ranged(repo, "v1", "topic", store)) == TITLES
+    with pytest.raises(UsageError, match="no commit 'broken'"):
+        ranged(repo, "v1", "broken", store)
+    (repo / ".git" / "refs" / "heads" / "topic").write_text(f"{'1' * 40}\n")
+    with pytest.raises(UsageError, match="no commit 'topic'"):
+        ranged(repo, "v1", "topic", store)
+
+
 def test_objects_that_are_gone(repo: Path, store: Store) -> None:
     pinned = source.git(str(repo), "topic", store, deadline=Deadline.after(60))
     blob = git(repo, "rev-parse", "topic:net/a.c")

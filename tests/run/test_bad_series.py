@@ -91,11 +91,18 @@ def test_a_patch_already_applied(build: Build, repo: Path) -> None:
           "patch 1 of 3 does not apply, because it is already in the tree: net: one", "net/a.c, hunk 1")
 
 
-def test_a_series_that_applies_with_fuzz(build: Build, repo: Path) -> None:
+def test_a_series_that_applies_with_fuzz(build: Build, repo: Path, tmp_path: Path) -> None:
     commit(repo, "meanwhile", net__a_c=edited((2, "another")))
     asked = f"{{git: {repo}, range: v1..topic}}"
     clear(build(asked, ref="main"), 1, "patch 1 of 3 does not apply, except with fuzz", "`fuzz: true`")
-    clear(build(asked, ref="main", more="fuzz: true\n"), 1, "patch 1 of 3 (net: one) applied with fuzz: Context")
+    allowed = "fuzz: true\n"
+    clear(build(asked, ref="main", more=allowed), 1, "patch 1 of 3 (net: one) applied with fuzz: Context reduced to")
+    build(asked, ref="main", more=allowed, command=("run", "--out", str(tmp_path / "run")))
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    (row,) = (row for row in results["rows"] if row["kind"] == "series")
+    assert (row["id"], row["verdict"], row["detail"]) == ("fuzz", "PASS", results["inputs"]["fuzz"])
+    assert "patch 1 of 3 (net: one)" in row["detail"][0]
+    assert results["inputs"]["source_commit"] == git(repo, "rev-parse", "main")
 
 
 def test_a_tree_with_a_link_that_leaves_it(build: Build, repo: Path) -> None:
