@@ -35,8 +35,7 @@ _ATTRIBUTES = "* !text !eol !crlf !ident !filter !working-tree-encoding !diff !e
 """Files come out as they were committed, whatever a tree's `.gitattributes` says."""
 
 _INDEX = "/tmp/index"  # noqa: S108 - in the box
-_LOCAL: Mapping[str, str] = {"HEAD": "refs/harness/HEAD"}
-"""What a ref of theirs is called here, where that is not the same."""
+_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 _WRITTEN = 946684800
 """The time of every file that is checked out (2000-01-01): the same commit makes the same tree, times included."""
@@ -184,23 +183,24 @@ def _borrow(opened: Mirror, deadline: Deadline) -> None:
     asked = "\n".join(dict.fromkeys([*listing.values(), ""]))
     said = opened.git(["cat-file", "--batch-check"], deadline, stdin=asked.encode()).stdout.splitlines()
     broken = {row.split()[0] for row in said if row.endswith(" missing")}
-    new = {name: commit for name, commit in listing.items() if name.startswith("refs/") and commit not in broken}
+    new = {name: commit for name, commit in listing.items() if commit not in broken}
     gone = [f"delete {name}" for name in old if name not in new]
-    there = [f"update {name} {commit}" for name, commit in new.items()]
+    there = [f"update {name} {commit}" for name, commit in new.items() if name.startswith("refs/")]
     try:
         for orders in (gone, there):  # one after the other: refs/heads/a may make room for refs/heads/a/b
             opened.git(["update-ref", "--no-deref", "--stdin"], deadline, stdin="\n".join([*orders, ""]).encode(),
                        change=True)
-        _set_head(opened, listing, deadline)
+        _set_head(opened, new, deadline)
     except proc.CommandFailed as failed:
         raise _failed("its refs cannot be followed", theirs, failed) from failed
     (folder / "borrowed").write_text(state, encoding="ascii")
 
 
 def _set_head(opened: Mirror, listing: Mapping[str, str], deadline: Deadline) -> None:
-    """HEAD means theirs."""
-    if "HEAD" in listing:
-        opened.git(["update-ref", "--no-deref", "HEAD", listing["HEAD"]], deadline, change=True)
+    """HEAD means theirs, and nothing where they have none."""
+    order = ["update-ref", "--no-deref", "HEAD", listing["HEAD"]] if "HEAD" in listing else \
+        ["symbolic-ref", "HEAD", "refs/harness/none"]
+    opened.git(order, deadline, change=True)
 
 
 def _listing(opened: Mirror, deadline: Deadline) -> dict[str, str]:
@@ -224,21 +224,33 @@ def _listing(opened: Mirror, deadline: Deadline) -> dict[str, str]:
 
 def _download(opened: Mirror, refs: Sequence[str], history: bool, deadline: Deadline, progress: Progress) -> None:
     """Fetch what `refs` need and is not there: one commit where that is enough, else every branch and tag."""
-    place, whole = opened.place, (opened.folder / "whole").exists()
-    if all(re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", ref) for ref in refs) and (whole or not history) and all(
-            opened.git(["rev-parse", "--verify", "--quiet", f"{ref}^{{tree}}"], deadline, check=False).returncode == 0
-            for ref in refs):
+    whole = (opened.folder / "whole").exists()
+    if all(map(_ID.fullmatch, refs)) and (whole or not history) and all(
+            _stands(opened, f"{ref}^{{tree}}", deadline) for ref in refs):
         return
     listing = _listing(opened, deadline)
-    names = [gitplace.full_name(ref, listing) for ref in refs]
-    if whole or history or None in names:
-        _download_whole(opened, [name for name in names if name], listing, deadline, progress)
+    names = [gitplace.full_name(ref, listing) or (ref if _ID.fullmatch(ref) else None) for ref in refs]
+    known = [name for name in names if name]
+    if whole or history or len(known) < len(names):
+        _download_whole(opened, [name for name in known if name in listing], listing, deadline, progress)
         return
-    lacking = [name for name in names if name and listing[name] != _stands(opened, name, deadline)]
-    if lacking:
-        progress(f"fetching {', '.join(refs)} of {place}, without history")
-        _fetch(opened, ["--depth=1"], [f"+{name}:{_LOCAL.get(name, name)}" for name in lacking], deadline)
-        _set_head(opened, {name: listing[name] for name in lacking if name == "HEAD"}, deadline)
+    lacking = [name for name in known if listing.get(name, name) != _stands(opened, _own(name), deadline)]
+    if not lacking:
+        return
+    progress(f"fetching {', '.join(refs)} of {opened.place}, without history")
+    try:
+        _fetch(opened, ["--depth=1"], [f"+{name}:{_own(name)}" for name in lacking], deadline)
+    except UsageError:
+        if all(name in listing for name in lacking):
+            raise
+        _download_whole(opened, [], listing, deadline, progress)  # a server need not give out a commit by its id
+    if "HEAD" in lacking:
+        _set_head(opened, listing, deadline)
+
+
+def _own(name: str) -> str:
+    """What a ref of theirs, or an id, is called here."""
+    return name if name.startswith("refs/") else f"refs/harness/{name}"
 
 
 def _download_whole(opened: Mirror, names: Sequence[str], listing: Mapping[str, str], deadline: Deadline,
@@ -251,16 +263,15 @@ def _download_whole(opened: Mirror, names: Sequence[str], listing: Mapping[str, 
     more = dict.fromkeys(name for name in (*names, "HEAD") if name in listing)
     _fetch(opened, [*(["--unshallow"] if opened.shallow else []), "--prune", "--update-shallow"],
            ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*",
-            *(f"+{name}:{_LOCAL.get(name, name)}" for name in more
+            *(f"+{name}:{_own(name)}" for name in more
               if not name.startswith(("refs/heads/", "refs/tags/")))], deadline)
     _set_head(opened, listing, deadline)
     mark.write_text(state, encoding="ascii")
 
 
-def _stands(opened: Mirror, name: str, deadline: Deadline) -> str:
-    """The id that a ref of ours stands at."""
-    own = _LOCAL.get(name, name)
-    return opened.git(["rev-parse", "--verify", "--quiet", own], deadline, check=False).stdout.strip()
+def _stands(opened: Mirror, ref: str, deadline: Deadline) -> str:
+    """The id that a ref of ours stands at; "" where it is not there."""
+    return opened.git(["rev-parse", "--verify", "--quiet", ref], deadline, check=False).stdout.strip()
 
 
 def _fetch(opened: Mirror, options: Sequence[str], refspecs: Sequence[str], deadline: Deadline) -> None:
@@ -280,5 +291,5 @@ def _online() -> dict[str, str]:
 
 def _failed(what: str, place: Place, failed: proc.CommandFailed) -> InfraError | UsageError:
     lab = any(_LAB.search(line) for line in failed.completed.tail)
-    hint = "is the network there? the same command goes on where it was" if lab else place.refresh
+    hint = "is the network there? say the same again when it is" if lab else place.refresh
     return (InfraError if lab else UsageError)(what, where=str(place), detail=failed.completed.tail, hint=hint)

@@ -299,6 +299,23 @@ def test_a_source_from_a_url_takes_one_commit_and_a_range_all_history(repo: Path
         fetched(server, "nowhere", store)
 
 
+def test_one_commit_of_a_url_by_its_full_id(repo: Path, server: str, store: Store) -> None:
+    assert (fetched(server, git(repo, "rev-parse", "topic~1"), store) / "net" / "a.c").read_text() == edited(
+        (5, "first"), (15, "second"))
+    (folder,) = (store.root / "git").iterdir()
+    assert not (folder / "whole").exists()
+    with pytest.raises(UsageError, match=f"no commit '{'2' * 40}'"):
+        fetched(server, "2" * 40, store)
+
+
+def test_a_repository_without_a_head(repo: Path, store: Store) -> None:
+    assert titles(ranged(repo, "v1", "topic", store)) == TITLES
+    git(repo, "symbolic-ref", "HEAD", "refs/heads/unborn")
+    assert titles(ranged(repo, "v1", "topic", store)) == TITLES
+    with pytest.raises(UsageError, match="no commit 'HEAD'"):
+        ranged(repo, "v1", "HEAD", store)
+
+
 def test_a_url_whose_commit_is_known_is_not_asked_again(repo: Path, server: str, store: Store) -> None:
     known = git(repo, "rev-parse", "topic")
     ranged(server, "v1", "topic", store)
