@@ -20,18 +20,21 @@ from harness.claims import Check
 from harness.compare.layout import Layout, Unmeasured
 from harness.compare.values import Comparison
 from harness.deadline import Deadline
-from harness.kernel import kbuild, kconfig, series, source
+from harness.kernel import kbuild, kconfig, source
+from harness.kernel.collect import read_series
 from harness.kernel.kbuild import Build, Seed
 from harness.kernel.kbuild_box import Toolchain, toolchain
 from harness.kernel.kconfig import Config
-from harness.kernel.tree import Tree, difference, prepare
+from harness.kernel.series import Series
+from harness.kernel.tree import Tree, apply, difference, prepare
 from harness.plan import Plan, SourceSpec
 from harness.report import model
 from harness.report.progress import Progress
 from harness.steps import Make, Stepped, steps
-from harness.store import Store, digest, file_digest
+from harness.store import Store, default_root, digest, file_digest
 
 BUILD_SECONDS = 3600
+FETCH_SECONDS = 3600
 PROOF_SECONDS = 900
 PROBE_SECONDS = 300
 SIDES = ("base", "patched")
@@ -43,6 +46,8 @@ class Inputs:
 
     Attributes:
         trees: `base` and `patched`.
+        series: of base and of the patches under test: with cover letters, and what was decided when they were read.
+        fuzz: what `applied` found.
         extra_warnings: kbuild's `W=`, as `1`; empty for the ordinary warnings.
     """
 
@@ -50,6 +55,8 @@ class Inputs:
     arch: Arch
     toolchain: Toolchain
     trees: dict[str, Tree]
+    series: tuple[Series, ...] = ()
+    fuzz: tuple[str, ...] = ()
     extra_warnings: str = ""
 
     @property
@@ -65,30 +72,55 @@ class Inputs:
                         for number in range(least + 1, len(patched.patches))), patched)
 
 
-def resolve(plan: Plan, deadline: Deadline) -> Inputs:
+def resolve(plan: Plan, deadline: Deadline, *, store: Store | None = None,
+            progress: Callable[[str], None] = lambda _: None) -> Inputs:
     """Read the patches, pin the source and the toolchain.
+
+    Args:
+        plan: what the user asks for.
+        deadline: for the toolchain; what has to be fetched has a time of its own.
+        store: where git repositories are mirrored; the user's cache where none is given.
+        progress: told what is fetched, and every note on the series.
 
     Raises:
         UsageError: a patch or the source is not there or malformed.
-        InfraError: something the host must have is not installed.
+        InfraError: something the host must have is not installed, or a repository cannot be reached.
     """
     host.require()
-    root = plan.path.parent
-    base, patches = (series.read_series(patterns, root) for patterns in (plan.base, plan.series))
-    pinned = _pinned(plan.source)
-    trees = {"base": Tree(name="base", source=pinned, patches=base),
-             "patched": Tree(name="patched", source=pinned, patches=(*base, *patches))}
-    return Inputs(plan=plan, arch=arches.get(plan.arch), trees=trees,
+    cache, root = store or Store(root=default_root()), plan.path.parent
+    fetching = Deadline.after(FETCH_SECONDS)
+    base, patches = (read_series(asked, root, cache, deadline=fetching, progress=progress)
+                     for asked in (plan.base, plan.series))
+    for note in (*base.notes, *patches.notes):
+        progress(model.clean(note))
+    pinned = _pinned(plan.source, cache, fetching, progress)
+    trees = {"base": Tree(name="base", source=pinned, patches=base.patches, fuzz=plan.fuzz),
+             "patched": Tree(name="patched", source=pinned, patches=(*base.patches, *patches.patches), fuzz=plan.fuzz)}
+    return Inputs(plan=plan, arch=arches.get(plan.arch), trees=trees, series=(base, patches),
                   toolchain=toolchain(deadline, plan.cc, dict(plan.make_vars)))
 
 
-def _pinned(spec: SourceSpec) -> source.Source:
+def _pinned(spec: SourceSpec, store: Store, deadline: Deadline, progress: Callable[[str], None]) -> source.Source:
     makers: dict[str, Callable[[], source.Source]] = {
         "debian": lambda: source.debian(spec.name, version=spec.version, sha256=spec.sha256),
         "tarball": lambda: source.tarball(Path(spec.name), sha256=spec.sha256 or None),
         "dir": lambda: source.folder(Path(spec.name)),
+        "git": lambda: source.git(spec.name, spec.version, store, deadline=deadline, progress=progress),
     }
     return makers[spec.kind]()
+
+
+def applied(inputs: Inputs, *, store: Store, progress: Progress) -> Inputs:
+    """The inputs, once every patch has applied: with what git says of those that did so with fuzz.
+
+    Raises:
+        KernelError: a patch does not apply.
+    """
+    done = {name: apply(tree, store, deadline=Deadline.after(BUILD_SECONDS), progress=progress.step)
+            for name, tree in inputs.trees.items()}
+    for row in done["patched"].fuzz:
+        progress.step(model.clean(row))
+    return replace(inputs, fuzz=done["patched"].fuzz)
 
 
 def configure(inputs: Inputs, side: str, variant: str, *, store: Store, progress: Progress) -> Config:
@@ -220,11 +252,17 @@ def measure(inputs: Inputs, finished: Build, struct: str, headers: Sequence[str]
 
 def input_facts(inputs: Inputs) -> dict[str, object]:
     """What went in, for the report."""
+    pinned = inputs.trees["base"].source
+    commit = {"source_ref": pinned.version, "source_commit": pinned.commit.id} if pinned.commit else {}
     return {
-        "source": str(inputs.trees["base"].source), "source_sha256": inputs.trees["base"].source.sha256,
+        "source": str(pinned), "source_sha256": pinned.sha256, **commit,
         "arch": inputs.arch.name, "cc": inputs.toolchain.cc_version, "ld": inputs.toolchain.ld_version,
         "base": [patch.subject for patch in inputs.trees["base"].patches],
         "series": [patch.subject for patch in inputs.trees["patched"].patches[len(inputs.trees["base"].patches):]],
+        "covers": [{"subject": model.clean(cover.subject), "text": model.clean(cover.text)}
+                   for part in inputs.series for cover in part.covers],
+        "notes": [model.clean(note) for part in inputs.series for note in part.notes],
+        "fuzz": [model.clean(row) for row in inputs.fuzz],
     }
 
 

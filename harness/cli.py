@@ -118,7 +118,8 @@ def build(plan: Path, variants: tuple[str, ...], side: str, each: bool, extra: s
     from harness.report import steps
 
     read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
-    inputs = replace(builds.resolve(read, Deadline.after(60)), extra_warnings=extra or "")
+    inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
+    inputs = replace(builds.applied(inputs, store=store, progress=progress), extra_warnings=extra or "")
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
     if each:
         walked = {name: builds.each_patch(inputs, name, store=store, progress=progress) for name in names}
@@ -201,7 +202,7 @@ def blame(plan: Path, variants: tuple[str, ...], everything: bool, cache: Path |
 
     read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
-    inputs = builds.resolve(read, Deadline.after(60))
+    inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
     found = [builds.blame(inputs, name, store=store, progress=progress) for name in names]
     click.echo(json.dumps([report.to_json(one) for one in found], indent=1) if as_json else "\n\n".join(
         "\n".join(report.lines(one, limit=None if everything else 20)) for one in found))
@@ -251,7 +252,7 @@ def layout(plan: Path, struct: str, headers: tuple[str, ...], variants: tuple[st
         raise UsageError("this is no structure of a header", where=f"struct {struct} of {', '.join(headers)}",
                          hint="--struct sk_buff --header linux/skbuff.h")
     read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
-    inputs = builds.resolve(read, Deadline.after(60))
+    inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
     found = {}
     for name in names:
@@ -286,7 +287,7 @@ def boot(plan: Path, variant: str, side: str, command: str | None, accel: str | 
 
     read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
     read.variant(variant)
-    inputs = builds.resolve(read, Deadline.after(60))
+    inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
     config = builds.configure(inputs, side, variant, store=store, progress=progress)
     finished = builds.build(inputs, side, config, store=store, progress=progress)
     userland = boots.userland(store, inputs.arch, progress=progress.step)
@@ -328,7 +329,7 @@ def list_(what: str, plan: Path | None, as_json: bool) -> None:
     """List what there is: the variants, claims and suites of a PLAN, fragments, NIC models, or host packages."""
     from harness import listing
 
-    rows = listing.rows(what, plan)
+    rows = listing.rows(what, plan, _store(None))
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return

@@ -25,6 +25,7 @@ from harness.builds import (
     BUILD_SECONDS,
     SIDES,
     Inputs,
+    applied,
     blame,
     build,
     build_facts,
@@ -108,7 +109,7 @@ def run(plan: Plan, *, store: Store, out: Path, progress: Progress, command: Seq
     failure: BaseException | None = None
     inputs: Inputs | None = None
     try:
-        inputs = resolve(plan, Deadline.after(60))
+        inputs = resolve(plan, Deadline.after(60), store=store, progress=progress.step)
         state = _Run(inputs=inputs, store=store, out=out, progress=progress)
         chosen = tuple(variants) or tuple(variant.name for variant in plan.variants)
         _steps(state, chosen, accel)
@@ -120,7 +121,8 @@ def run(plan: Plan, *, store: Store, out: Path, progress: Progress, command: Seq
     finally:
         report = RunReport(
             plan=plan.name, command=shlex.join(command), started=started.isoformat(timespec="seconds"),
-            seconds=time.monotonic() - clock, host=boots.host_facts(), inputs=input_facts(inputs) if inputs else {},
+            seconds=time.monotonic() - clock, host=boots.host_facts(),
+            inputs=input_facts(state.inputs) if state else input_facts(inputs) if inputs else {},
             claims=plan.claims, rows=tuple(state.rows) if state else (),
             builds=tuple(build_facts(item) for item in state.builds.values()) if state else (),
             error="" if failure is None else str(failure) or type(failure).__name__,
@@ -144,6 +146,10 @@ def _steps(state: _Run, variants: Sequence[str], accel: str) -> None:
     plan = state.inputs.plan
     for suite in plan.suites:
         suites.check(suite)
+    state.inputs = applied(state.inputs, store=state.store, progress=state.progress)
+    if state.inputs.fuzz:
+        state.rows.append(Row(kind="series", id="fuzz", variant="", verdict=Verdict.PASS, detail=state.inputs.fuzz,
+                              evidence="patches applied with fuzz, which the plan allows"))
     for tree in state.inputs.trees.values():
         prepare(tree, state.store, deadline=Deadline.after(BUILD_SECONDS), progress=state.progress.step)
     configs = {(side, variant): configure(state.inputs, side, variant, store=state.store, progress=state.progress)

@@ -3,35 +3,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from harness import host, plan
+from harness.deadline import Deadline
 from harness.errors import UsageError
+from harness.kernel.collect import read_series
+from harness.kernel.gitplace import is_url
+from harness.kernel.gitrange import GitRange
+from harness.store import Store
 from harness.vm import nic
 
 Rows = list[dict[str, str]]
 
+_READ_SECONDS = 300
 
-def rows(what: str, plan_path: Path | None) -> Rows:
+
+def rows(what: str, plan_path: Path | None, store: Store) -> Rows:
     """The rows of one listing.
 
     Raises:
-        UsageError: `plan` was asked for and none was named, or it is no good.
+        UsageError: `plan` was asked for and none was named, or it or a patch of it is no good.
     """
     if what == "plan":
         if plan_path is None:
             raise UsageError("which plan?", hint="harness list plan PLAN")
-        return _plan(plan.read_plan(plan_path))
+        return _plan(plan.read_plan(plan_path), store)
     return _LISTINGS[what]()
 
 
-def _plan(read: plan.Plan) -> Rows:
-    found = [{"kind": "variant", "name": row.name, "what": " ".join(path.stem for path in row.fragments)}
+def _plan(read: plan.Plan, store: Store) -> Rows:
+    found = [*_patches("base", read.base, read.path.parent, store),
+             *_patches("patch", read.series, read.path.parent, store)]
+    found += [{"kind": "variant", "name": row.name, "what": " ".join(path.stem for path in row.fragments)}
              for row in read.variants]
     found += [{"kind": "claim", "name": row.id, "what": f"{row.says} [{row.check}: {row.expect}]"}
               for row in read.claims]
     return found + [{"kind": "suite", "name": row.name, "what": ""} for row in read.suites]
+
+
+def _patches(kind: str, asked: Sequence[str | GitRange], root: Path, store: Store) -> Rows:
+    """Cover letters and patches; of a repository in the network what is asked of it, as nothing is fetched here."""
+    far = [item for item in asked if isinstance(item, GitRange) and is_url(item.git)]
+    series = read_series([item for item in asked if item not in far], root, store,
+                         deadline=Deadline.after(_READ_SECONDS))
+    return [*({"kind": "cover", "name": "", "what": cover.subject} for cover in series.covers),
+            *({"kind": kind, "name": str(number), "what": patch.subject}
+              for number, patch in enumerate(series.patches, 1)),
+            *({"kind": kind, "name": "range", "what": str(item)} for item in far)]
 
 
 def _fragments() -> Rows:

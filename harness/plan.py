@@ -18,6 +18,8 @@ import yaml
 from harness.claims import EXPECTATIONS, Check, Claim, LayoutStatement
 from harness.compare.size import FIGURES
 from harness.errors import UsageError
+from harness.kernel.gitplace import is_url
+from harness.kernel.gitrange import GitRange
 
 PLAN_FILE = "plan.yaml"
 TAG = r"[A-Za-z_]\w*"
@@ -76,10 +78,11 @@ class Plan:
 
     Attributes:
         path: the file it was read from; patterns and paths are relative to its folder.
-        name: the folder's name.
+        name: the folder's name, with the file's where that is not plan.yaml.
         source: the kernel to start from.
-        base: patterns of patches that make the base tree; may be empty.
-        series: patterns of the patches under test.
+        base: patches that make the base tree: patterns, folders, files, ranges of commits; may be empty.
+        series: the patches under test, likewise.
+        fuzz: whether patches may be applied where lines around their changes differ.
         arch: of the kernels.
         cc: the compiler.
         make_vars: more variables for make, by name.
@@ -93,8 +96,8 @@ class Plan:
     path: Path
     name: str
     source: SourceSpec
-    base: tuple[str, ...]
-    series: tuple[str, ...]
+    base: tuple[str | GitRange, ...]
+    series: tuple[str | GitRange, ...]
     arch: str
     cc: str
     make_vars: tuple[tuple[str, str], ...]
@@ -103,6 +106,7 @@ class Plan:
     suites: tuple[Suite, ...]
     control: str
     lab: LabSpec = field(default_factory=LabSpec)
+    fuzz: bool = False
 
     def variant(self, name: str) -> Variant:
         """The variant of that name.
@@ -227,7 +231,8 @@ class _Node:
         raise self.wrong(f"one of {', '.join(known)}")
 
 
-_KEYS = ("source", "base", "series", "arch", "cc", "make_vars", "variants", "claims", "suites", "control", "lab")
+_KEYS = ("source", "base", "series", "fuzz", "arch", "cc", "make_vars", "variants", "claims", "suites", "control",
+         "lab")
 
 
 def _plan(root: _Node) -> Plan:
@@ -236,8 +241,9 @@ def _plan(root: _Node) -> Plan:
     names = tuple(variant.name for variant in variants)
     control = entries["control"].choice(names) if "control" in entries else ""
     return Plan(
-        path=root.file.resolve(), name=root.file.resolve().parent.name, source=_source(entries["source"]),
-        base=entries["base"].texts() if "base" in entries else (), series=entries["series"].texts(),
+        path=root.file.resolve(), name=_name(root.file.resolve()), source=_source(entries["source"]),
+        base=_series(entries["base"]) if "base" in entries else (), series=_series(entries["series"]),
+        fuzz="fuzz" in entries and entries["fuzz"].flag(),
         arch=entries["arch"].text() if "arch" in entries else "x86_64",
         cc=entries["cc"].matching(r"[\w.+-]+", "a compiler, as `gcc-12` or `clang`") if "cc" in entries else "gcc",
         make_vars=_make_vars(entries["make_vars"]) if "make_vars" in entries else (),
@@ -246,11 +252,18 @@ def _plan(root: _Node) -> Plan:
         control=control, lab=_lab(entries["lab"]) if "lab" in entries else LabSpec())
 
 
+def _name(file: Path) -> str:
+    """What a plan is called: its folder, and its file where that is not `plan.yaml`."""
+    return file.parent.name if file.name == PLAN_FILE else f"{file.parent.name}-{file.stem}"
+
+
 _SOURCES: Mapping[str, tuple[str, ...]] = {
     "debian": ("debian", "version", "sha256"),
     "tarball": ("tarball", "sha256"),
     "dir": ("dir",),
+    "git": ("git", "ref"),
 }
+_ALL_NEEDED = ("debian", "git")
 
 
 def _source(node: _Node) -> SourceSpec:
@@ -259,10 +272,39 @@ def _source(node: _Node) -> SourceSpec:
     if len(kinds) != 1:
         raise UsageError(f"`source` must have exactly one of {', '.join(_SOURCES)}", where=node.where)
     kind = kinds[0]
-    node.mapping(_SOURCES[kind], required=_SOURCES[kind] if kind == "debian" else ())
+    node.mapping(_SOURCES[kind], required=_SOURCES[kind] if kind in _ALL_NEEDED else ())
     value = {key: entry.text() for key, entry in entries.items()}
-    name = value[kind] if kind == "debian" else str((node.file.parent / Path(value[kind]).expanduser()).resolve())
-    return SourceSpec(kind=kind, name=name, version=value.get("version", ""), sha256=value.get("sha256", ""))
+    name = value[kind] if kind == "debian" else _git_or_path(entries[kind], git=kind == "git")
+    return SourceSpec(kind=kind, name=name, version=value.get("version", value.get("ref", "")),
+                      sha256=value.get("sha256", ""))
+
+
+def _git_or_path(node: _Node, *, git: bool = True) -> str:
+    """A path from the plan's folder, made absolute; or with `git` a URL, as it is."""
+    value = node.text()
+    return value if git and is_url(value) else str((node.file.parent / Path(value).expanduser()).resolve())
+
+
+def _series(node: _Node) -> tuple[str | GitRange, ...]:
+    """Patterns, folders and files as text, and ranges of commits; one of them, or a list."""
+    items = node.items() if isinstance(node.node, yaml.SequenceNode) else (node,)
+    return tuple(_range(item) if isinstance(item.node, yaml.MappingNode) else item.text() for item in items)
+
+
+def _range(node: _Node) -> GitRange:
+    """`{git: REPOSITORY, range: A..B}`, or `{git: REPOSITORY, base: A, tip: B}`."""
+    entries = node.mapping(("git", "range", "base", "tip"), required=("git",))
+    if "range" in entries:
+        for key in ("base", "tip"):
+            if key in entries:
+                raise UsageError(f"`{key}` means nothing beside `range`", where=entries[key].where)
+        base, dots, tip = entries["range"].text().partition("..")
+        if not (base and dots and tip) or tip.startswith(".") or ".." in tip:
+            raise entries["range"].wrong("a range of commits, as `v6.1..topic`")
+    else:
+        node.mapping(("git", "base", "tip"), required=("git", "base", "tip"))
+        base, tip = entries["base"].text(), entries["tip"].text()
+    return GitRange(git=_git_or_path(entries["git"]), base=base, tip=tip)
 
 
 _OUR_VARS = ("O", "M", "W", "V", "ARCH", "CC", "LOCALVERSION")

@@ -100,6 +100,19 @@ class Store:
             return self._entry(kind, key) / "data"
 
     @contextmanager
+    def changing(self, kind: str, key: str, *, deadline: Deadline,
+                 waiting: Callable[[str], None] = lambda _: None) -> Iterator[Path]:
+        """A folder that is no entry: it has no manifest and changes in place, by one process at a time.
+
+        Raises:
+            DeadlineExpired: another process works in it and did not finish.
+            InfraError: the disk is full or the store cannot be written.
+        """
+        with self._locked(kind, key, deadline, waiting), _write_errors(self.root):
+            self._entry(kind, key).mkdir(parents=True, exist_ok=True)
+            yield self._entry(kind, key)
+
+    @contextmanager
     def staging(self) -> Iterator[Path]:
         """A folder on the store's file system that is gone when the block ends, unless it was renamed away.
 

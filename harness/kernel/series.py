@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A series of patches as files, to ordered `Patch` values that are known to be well-formed mails with a diff."""
+"""What a patch is: a well-formed mail with a diff that stays in the tree. `harness.kernel.collect` finds them."""
 
 from __future__ import annotations
 
 import email
-import email.policy
+import email.errors
+import email.header
 import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,15 @@ from harness.errors import UsageError
 LARGEST_PATCH = 16 << 20
 """Bytes; a larger file is not a patch that anybody reviews."""
 
+CRLF = "every line ended in CR LF; the CRs were taken off"
+"""The note on what `unix` did."""
+
 _HUNK = re.compile(rb"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@", re.MULTILINE)
-_FILE = re.compile(rb"^(?:---|\+\+\+|rename from|rename to|copy from|copy to) (?:[ab]/)?(.+?)\t?$")
+_SIDE = re.compile(rb'^(?:---|\+\+\+) (?:[^/\t"]+/)?([^\t]+?)(?:\t.*)?$')
+_MOVED = re.compile(rb"^(?:rename|copy) (?:from|to) (.+)$")
+_BOTH = re.compile(rb'^diff --git [^/"]+/(.+) [^/"]+/\1$')
+_SPECIAL = re.compile(rb"^(?:new file mode|new mode|index \S+) (?:120000|160000)$")
+_OPENS = re.compile(rb"^(?:diff --git |--- .+\n\+\+\+ .+\n@@ -)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,37 +32,57 @@ class Patch:
     """One patch of a series.
 
     Attributes:
-        path: the file it was read from.
+        path: the file it was read from, or the name `git format-patch` would give it.
         subject: its subject, without `[PATCH n/m]`.
-        text: the whole mail.
+        text: the whole mail, decoded.
         touches: paths in the tree that its diff names, old and new ones.
+        origin: where it comes from if that is not all of a file: the mail of an mbox, the commit of a repository.
     """
 
     path: Path
     subject: str
     text: bytes
     touches: tuple[str, ...]
+    origin: str = ""
 
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.text).hexdigest()
 
+    @property
+    def where(self) -> str:
+        """What a message calls it."""
+        return self.origin or str(self.path)
 
-def read_series(patterns: Sequence[str], root: Path) -> tuple[Patch, ...]:
-    """The patches that glob patterns (relative to `root`) name, each pattern's in the order of their file names.
 
-    Raises:
-        UsageError: a pattern matches nothing, or a file is not a patch in mail form.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cover:
+    """A series' cover letter: what its author says of the whole. It is kept and never applied.
+
+    Attributes:
+        subject: without `[PATCH 0/m]`.
+        text: its body.
+        where: the file or mail it was read from.
     """
-    found: list[Patch] = []
-    for pattern in patterns:
-        anchor = Path(pattern).anchor
-        paths = sorted(Path(anchor or root).glob(pattern.removeprefix(anchor)))
-        if not paths:
-            raise UsageError(f"no patch matches {pattern!r}", where=str(root),
-                             hint="patterns are relative to the plan's folder")
-        found += [read_patch(path) for path in paths]
-    return tuple(found)
+
+    subject: str
+    text: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """Patches in the order in which they are applied.
+
+    Attributes:
+        patches: never empty where a plan asks for some.
+        covers: the cover letters that came with them.
+        notes: what was left out, put in order or repaired on the way, a sentence each, for the report.
+    """
+
+    patches: tuple[Patch, ...] = ()
+    covers: tuple[Cover, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_patch(path: Path) -> Patch:
@@ -64,21 +91,71 @@ def read_patch(path: Path) -> Patch:
     Raises:
         UsageError: it cannot be read, is no mail, has no diff, or the diff is cut short or reaches out of the tree.
     """
+    return make_patch(unix(read_limited(path, LARGEST_PATCH))[0], path)
+
+
+def read_limited(path: Path, largest: int) -> bytes:
+    """The content of a file that holds at most `largest` bytes.
+
+    Raises:
+        UsageError: it cannot be read, or is larger.
+    """
     try:
-        if path.stat().st_size > LARGEST_PATCH:
-            raise UsageError(f"too big to be a patch: more than {LARGEST_PATCH >> 20} MiB", where=str(path))
-        text = path.read_bytes()
+        if path.stat().st_size > largest:
+            raise UsageError(f"too big to be a patch: more than {largest >> 20} MiB", where=str(path))
+        return path.read_bytes()
     except OSError as error:
         raise UsageError(f"the patch cannot be read: {error.strerror}", where=str(path)) from error
-    subject = str(email.message_from_bytes(text, policy=email.policy.compat32).get("Subject", ""))
+
+
+def make_patch(text: bytes, path: Path, *, origin: str = "") -> Patch:
+    """The patch that a decoded mail is.
+
+    Raises:
+        UsageError: it is no mail, has no diff, or the diff is cut short or reaches out of the tree.
+    """
+    where = origin or str(path)
+    if len(text) > LARGEST_PATCH:
+        raise UsageError(f"too big to be a patch: more than {LARGEST_PATCH >> 20} MiB", where=where)
+    subject = header(text, "Subject")
     if not subject:
-        raise UsageError("not a patch in mail form: no Subject line", where=f"{path}:1",
+        raise UsageError("not a patch in mail form: no Subject line", where=f"{where}:1",
                          hint="write it with `git format-patch`")
     if b"\nGIT binary patch" in text:
-        raise UsageError("binary patches are not taken", where=str(path))
-    touches = _check_diff(path, text)
-    clean = re.sub(r"^\s*(\[[^\]]*\]\s*)*", "", re.sub(r"\s+", " ", subject))
-    return Patch(path=path, subject=clean, text=text, touches=touches)
+        raise UsageError("binary patches are not taken", where=where)
+    return Patch(path=path, subject=title(subject), text=text, touches=_check_diff(where, text), origin=origin)
+
+
+def header(mail: bytes, name: str) -> str:
+    """A header of a mail, with encoded words (RFC 2047) decoded and folding undone; "" where there is none."""
+    head = email.message_from_string(mail.split(b"\n\n", 1)[0].decode(errors="replace"))
+    raw = str(head.get(name, ""))
+    try:
+        text = str(email.header.make_header(email.header.decode_header(raw)))
+    except (ValueError, LookupError, email.errors.HeaderParseError):  # damaged, or in an unknown character set
+        text = raw
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def title(subject: str) -> str:
+    """A subject without what stands in brackets before it."""
+    return re.sub(r"^\s*(\[[^\]]*\]\s*)*", "", subject)
+
+
+def unix(text: bytes) -> tuple[bytes, bool]:
+    """A text without the carriage returns that its transport put at the end of *every* line, and whether it had them.
+
+    Where only some lines end so, they are the patch's own: it changes a file with such lines.
+    """
+    lines = [line for line in text.split(b"\n") if line]
+    if lines and all(line.endswith(b"\r") for line in lines):
+        return text.replace(b"\r\n", b"\n"), True
+    return text, False
+
+
+def has_diff(text: bytes) -> bool:
+    """Whether a text holds a diff of its own; a quoted one is none."""
+    return _OPENS.search(text) is not None
 
 
 def hunk_at(patch: Patch, file: str, line: int) -> int | None:
@@ -95,38 +172,42 @@ def hunk_at(patch: Patch, file: str, line: int) -> int | None:
     return None
 
 
-def _check_diff(path: Path, text: bytes) -> tuple[str, ...]:
+def _check_diff(where: str, text: bytes) -> tuple[str, ...]:
     """Walk the diff hunk by hunk, counting lines as the headers promise them; the paths it touches."""
+    first = _OPENS.search(text)
+    if first is None:
+        raise UsageError("malformed patch: no `diff --git` line in it", where=where,
+                         hint="an empty commit, or a mail that is no patch? take it out of the series")
     touches: dict[str, None] = {}
-    lines = text.splitlines()
-    at, hunks = 0, 0
-    while at < len(lines) and not lines[at].startswith(b"diff --git "):
-        at += 1
-    if at == len(lines):
-        raise UsageError("malformed patch: no `diff --git` line in it", where=str(path),
-                         hint="a cover letter is not a patch; leave it out of the pattern")
+    lines = text.removesuffix(b"\n").split(b"\n")
+    at, hunks = text.count(b"\n", 0, first.start()), 0
     while at < len(lines):
         row = lines[at]
-        name = _FILE.match(row)
         hunk = _HUNK.match(row)
         if hunk:
             hunks += 1
-            at = _skip_hunk(path, lines, at, hunk)
+            at = _skip_hunk(where, lines, at, hunk)
             continue
         if row == b"-- ":
             break
-        if name and name[1] != b"/dev/null":
-            touches[_tree_path(path, at, name[1])] = None
-        elif row.startswith((b"new file mode 160000", b"new file mode 120000", b"index 0000000..0000000 160000")):
+        name = _SIDE.match(row) or _MOVED.match(row) or _BOTH.match(row)
+        if name and row.endswith(b"\r"):
+            raise UsageError("malformed patch: some of its lines end in CR LF, this one among them, and others do not",
+                             where=f"{where}:{at + 1}", hint="the mail was damaged on its way; get it anew")
+        if name and not row.endswith(b" /dev/null"):
+            touches[_tree_path(where, at, name[1])] = None
+        elif row.startswith(b"Binary files "):
+            raise UsageError("binary patches are not taken", where=f"{where}:{at + 1}")
+        elif _SPECIAL.match(row):
             raise UsageError("the patch makes a symbolic link or a submodule, which is not taken",
-                             where=f"{path}:{at + 1}")
+                             where=f"{where}:{at + 1}")
         at += 1
     if not hunks and not touches:
-        raise UsageError("malformed patch: its diff changes nothing", where=str(path))
+        raise UsageError("malformed patch: its diff changes nothing", where=where)
     return tuple(touches)
 
 
-def _skip_hunk(path: Path, lines: list[bytes], at: int, header: re.Match[bytes]) -> int:
+def _skip_hunk(where: str, lines: list[bytes], at: int, header: re.Match[bytes]) -> int:
     """The line after a hunk; raise where it has not the lines its header promises."""
     old, new = int(header[2] or 1), int(header[4] or 1)
     start = at
@@ -135,7 +216,7 @@ def _skip_hunk(path: Path, lines: list[bytes], at: int, header: re.Match[bytes])
         kind = lines[at][:1] if at < len(lines) else b"end"
         if kind not in (b" ", b"-", b"+", b"\\", b""):
             raise UsageError("malformed patch: the hunk that starts here is cut short or damaged",
-                             where=f"{path}:{start + 1}",
+                             where=f"{where}:{start + 1}",
                              detail=(lines[start].decode(errors="replace"),),
                              hint="the mail was damaged on its way; get it anew")
         old -= kind in (b" ", b"-", b"")
@@ -144,9 +225,9 @@ def _skip_hunk(path: Path, lines: list[bytes], at: int, header: re.Match[bytes])
     return at
 
 
-def _tree_path(path: Path, at: int, raw: bytes) -> str:
+def _tree_path(where: str, at: int, raw: bytes) -> str:
     name = raw.decode(errors="surrogateescape")
     parts = name.split("/")
     if name.startswith(("/", '"')) or ".." in parts or ".git" in parts or "" in parts:
-        raise UsageError(f"the patch reaches out of the tree: {name!r}", where=f"{path}:{at + 1}")
+        raise UsageError(f"the patch reaches out of the tree: {name!r}", where=f"{where}:{at + 1}")
     return name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A pinned source (a Debian source package, a tarball, a folder) to a clean tree in the cache."""
+"""A pinned source (a Debian source package, a tarball, a folder, a commit) to a clean tree in the cache."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pathlib import Path
 from harness import proc, sandbox
 from harness.deadline import Deadline
 from harness.errors import HarnessError, InfraError, UsageError
+from harness.kernel import gitplace, gitrepo
+from harness.kernel.gitrepo import Commit
 from harness.store import Store, digest, file_digest
 
 Progress = Callable[[str], None]
@@ -25,6 +27,7 @@ class SourceKind(StrEnum):
     DEBIAN = "debian"
     TARBALL = "tarball"
     DIR = "dir"
+    GIT = "git"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +36,18 @@ class Source:
 
     Attributes:
         kind: where it comes from.
-        name: the Debian package's name, or the path of the tarball or folder.
-        version: the Debian package's version; empty for the others.
-        sha256: of the tarball (for Debian the one inside the package), in hex; for a folder, of its content.
+        name: the Debian package's name, the path of the tarball or folder, or the repository's path or URL.
+        version: the Debian package's version, or the ref in the repository; empty for the others.
+        sha256: of the tarball (for Debian the one inside the package), in hex; for a folder, of its content; for a
+            commit the id of its tree, which is git's own digest of the content.
+        commit: what the ref was resolved to.
     """
 
     kind: SourceKind
     name: str
     version: str = ""
     sha256: str
+    commit: Commit | None = None
 
     @property
     def key(self) -> str:
@@ -49,7 +55,8 @@ class Source:
         return digest("source", self.sha256)
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.name}{' ' + self.version if self.version else ''}"
+        pinned = f" ({self.commit.id[:12]})" if self.commit else ""
+        return f"{self.kind}: {self.name}{' ' + self.version if self.version else ''}{pinned}"
 
 
 def debian(name: str, *, version: str, sha256: str) -> Source:
@@ -86,6 +93,22 @@ def folder(path: Path) -> Source:
     return Source(kind=SourceKind.DIR, name=str(path), sha256=_folder_digest(path))
 
 
+def git(url: str, ref: str, store: Store, *, deadline: Deadline, progress: Progress = lambda _: None) -> Source:
+    """A commit in a git repository, pinned to what the ref stands at now.
+
+    Args:
+        url: a URL, or the absolute path of a repository on this host, which is only read.
+
+    Raises:
+        UsageError: there is no such repository, or no such commit in it.
+        InfraError: it cannot be reached now.
+    """
+    place = gitplace.find(url)
+    with gitrepo.mirror(place, [ref], store, deadline=deadline, progress=progress) as opened:
+        commit = opened.resolve(ref, deadline)
+    return Source(kind=SourceKind.GIT, name=url, version=ref, sha256=commit.tree, commit=commit)
+
+
 def fetch(source: Source, store: Store, *, deadline: Deadline, progress: Progress = lambda _: None) -> Path:
     """The clean tree of a source, unpacked once into the cache; never to be written to.
 
@@ -97,6 +120,7 @@ def fetch(source: Source, store: Store, *, deadline: Deadline, progress: Progres
         _UNPACK[source.kind](source, store, stage, deadline, progress)
         if not (stage / "Kconfig").is_file():
             raise UsageError("no kernel tree in it: no Kconfig at its top", where=str(source))
+        _check_links(stage, str(source))
 
     return store.get("source", source.key, make, deadline=deadline, content=False, waiting=progress)
 
@@ -141,7 +165,26 @@ def _from_dir(source: Source, store: Store, stage: Path, deadline: Deadline, pro
         raise UsageError("the folder changed while it was copied", where=source.name, hint="run again")
 
 
-_UNPACK = {SourceKind.DEBIAN: _from_debian, SourceKind.TARBALL: _from_tarball, SourceKind.DIR: _from_dir}
+def _from_git(source: Source, store: Store, stage: Path, deadline: Deadline, progress: Progress) -> None:
+    assert source.commit is not None
+    gitrepo.checkout(source.commit, stage, store, deadline=deadline, progress=progress)
+
+
+_UNPACK = {SourceKind.DEBIAN: _from_debian, SourceKind.TARBALL: _from_tarball, SourceKind.DIR: _from_dir,
+           SourceKind.GIT: _from_git}
+
+
+def _check_links(tree: Path, source: str) -> None:
+    """Refuse a tree with a symbolic link that leaves it: what is read through one would be the host's."""
+    top = os.path.realpath(tree)
+    for where, folders, names in os.walk(tree):
+        for entry in (Path(where, name) for name in (*folders, *names)):
+            if not entry.is_symlink():
+                continue
+            target = os.path.realpath(entry)
+            if entry.readlink().is_absolute() or not (target == top or target.startswith(f"{top}/")):
+                raise UsageError(f"a symbolic link leaves the tree: {entry.relative_to(tree)} -> {entry.readlink()}",
+                                 where=source, hint="remove the link from the source")
 
 
 def _untar(archive: Path, stage: Path, deadline: Deadline, progress: Progress) -> None:

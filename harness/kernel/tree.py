@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import stat
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness import proc, sandbox
+from harness import proc
 from harness.deadline import Deadline
 from harness.errors import KernelError
-from harness.kernel import series
+from harness.kernel import am
 from harness.kernel.series import Patch
 from harness.kernel.source import Progress, Source, fetch
 from harness.store import Store, digest, file_digest
@@ -30,12 +28,6 @@ from harness.store import Store, digest, file_digest
 _WRITTEN = 946684800
 """The time of every file a patch wrote (2000-01-01): no build may take such a file for new, since what has to be
 built again is decided by content (`harness.kernel.kbuild`)."""
-
-_GIT_ENV = {
-    "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_TERMINAL_PROMPT": "0",
-    "GIT_AUTHOR_NAME": "harness", "GIT_AUTHOR_EMAIL": "harness@localhost",
-    "GIT_COMMITTER_NAME": "harness", "GIT_COMMITTER_EMAIL": "harness@localhost",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +38,13 @@ class Tree:
         name: what reports call it: `base`, `patched`.
         source: what it starts from.
         patches: applied with `git am`, one after the other.
+        fuzz: whether a patch may be applied where lines around its change differ.
     """
 
     name: str
     source: Source
     patches: tuple[Patch, ...] = field(default=())
+    fuzz: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +56,14 @@ class Applied:
         written: their paths.
         removed: paths of the source that are gone.
         key: the digest of the tree's content.
+        fuzz: where lines around a change differed and that was allowed, in git's words.
     """
 
     files: Path
     written: tuple[str, ...]
     removed: tuple[str, ...]
     key: str
+    fuzz: tuple[str, ...] = ()
 
 
 def apply(tree: Tree, store: Store, *, deadline: Deadline, progress: Progress = lambda _: None) -> Applied:
@@ -81,18 +77,21 @@ def apply(tree: Tree, store: Store, *, deadline: Deadline, progress: Progress = 
         progress(f"applying {len(tree.patches)} patches: {tree.name}")
         (stage / "files").mkdir()
         with store.staging() as work:
-            written, removed = _git_am(tree.patches, clean, work / "repo", deadline)
+            written, removed, fuzz = _git_am(tree, clean, work / "repo", deadline)
             for name in written:
                 (stage / "files" / name).parent.mkdir(parents=True, exist_ok=True)
                 (work / "repo" / name).rename(stage / "files" / name)
-        (stage / "applied.json").write_text(json.dumps({"written": written, "removed": removed}), encoding="utf-8")
+        (stage / "applied.json").write_text(json.dumps({"written": written, "removed": removed, "fuzz": fuzz}),
+                                            encoding="utf-8")
 
-    text = digest("applied", tree.source.sha256, [patch.sha256 for patch in tree.patches])
+    text = digest("applied", tree.source.sha256, [patch.sha256 for patch in tree.patches],
+                  *(["fuzz"] if tree.fuzz else []))
     entry = store.get("applied", text, make, deadline=deadline, waiting=progress)
     facts = json.loads((entry / "applied.json").read_text(encoding="utf-8"))
     contents = {name: [_mode(entry / "files" / name), file_digest(entry / "files" / name)] for name in facts["written"]}
     return Applied(files=entry / "files", written=tuple(facts["written"]), removed=tuple(facts["removed"]),
-                   key=digest("tree", tree.source.sha256, contents, facts["removed"]))
+                   key=digest("tree", tree.source.sha256, contents, facts["removed"]),
+                   fuzz=tuple(facts.get("fuzz", ())))
 
 
 def prepare(tree: Tree, store: Store, *, deadline: Deadline, progress: Progress = lambda _: None) -> Path:
@@ -139,24 +138,19 @@ def _mode(path: Path) -> int:
     return path.stat().st_mode & 0o111
 
 
-def _git_am(patches: Sequence[Patch], clean: Path, repo: Path, deadline: Deadline) -> tuple[list[str], list[str]]:
-    """`git am` the patches on the files they touch; which files there are afterwards, and which are gone."""
-    touched = sorted({name for patch in patches for name in patch.touches})
+def _git_am(tree: Tree, clean: Path, repo: Path, deadline: Deadline) -> tuple[list[str], list[str], list[str]]:
+    """`git am` the patches on the files they touch; which files there are afterwards, which are gone, and the fuzz."""
+    touched = sorted({name for patch in tree.patches for name in patch.touches})
     repo.mkdir()
     before = [name for name in touched if _copy_in(clean, repo, name)]
-    _git(repo, ["init", "-q", "--template=", "-b", "main"], deadline)
-    _git(repo, ["add", "-A", "-f", "."], deadline)
-    _git(repo, ["commit", "-q", "--allow-empty", "-m", "source"], deadline)
-    for number, patch in enumerate(patches, 1):
-        try:
-            _git(repo, ["am", "-q", "--keep-non-patch", "--no-gpg-sign"], deadline, mail=patch.text)
-        except proc.CommandFailed as failed:
-            raise _does_not_apply(patch, number, len(patches), failed) from failed
-    after = set(_git(repo, ["ls-files", "-z"], deadline).split("\0")) - {""}
+    am.begin(repo, deadline)
+    fuzz = [row for number, patch in enumerate(tree.patches, 1)
+            for row in am.apply(repo, patch, number, len(tree.patches), deadline, fuzz=tree.fuzz)]
+    after = am.files(repo, deadline)
     for name in after:
         if not stat.S_ISREG((repo / name).lstat().st_mode):
             raise KernelError("a patch made something else than a file", where=name)
-    return sorted(after), [name for name in before if name not in after]
+    return sorted(after), [name for name in before if name not in after], fuzz
 
 
 def _copy_in(clean: Path, repo: Path, name: str) -> bool:
@@ -177,20 +171,3 @@ def _copy_in(clean: Path, repo: Path, name: str) -> bool:
     target.write_bytes(path.read_bytes())
     target.chmod(0o755 if os.access(path, os.X_OK) else 0o644)
     return True
-
-
-def _git(repo: Path, arguments: Sequence[str], deadline: Deadline, *, mail: bytes | None = None) -> str:
-    argv = sandbox.boxed(["git", *arguments], read={}, write={"/repo": repo}, cwd="/repo", env=_GIT_ENV)
-    return proc.run(argv, deadline=deadline, stdin=mail).stdout
-
-
-def _does_not_apply(patch: Patch, number: int, total: int, failed: proc.CommandFailed) -> KernelError:
-    said = [line for line in f"{failed.completed.stdout}\n{failed.completed.stderr}".splitlines()
-            if line.startswith(("error:", "fatal:"))]
-    match = next(filter(None, (re.match(r"error: patch failed: (.+):(\d+)$", line) for line in said)), None)
-    where = f"{patch.path}"
-    if match:
-        hunk = series.hunk_at(patch, match[1], int(match[2]))
-        where += f": {match[1]}, hunk {hunk}" if hunk else f": {match[1]}:{match[2]}"
-    return KernelError(f"patch {number} of {total} does not apply: {patch.subject}", where=where, detail=tuple(said),
-                       hint="rebase it onto the source and patches before it")

@@ -89,6 +89,20 @@ def test_a_tarball_that_reaches_out_harms_nobody(tmp_path: Path) -> None:
     assert victim.read_text() == "whole"
 
 
+def test_links_that_leave_the_tree_are_refused_in_every_source(tmp_path: Path) -> None:
+    members = {f"linux-1/{name}": text for name, text in FILES.items()}
+    path = archive(tmp_path / "linux.tar.xz", members, {"linux-1/net/out": "../../outside"})
+    with pytest.raises(UsageError, match=r"a symbolic link leaves the tree: net/out -> \.\./\.\./outside"):
+        fetch(source.tarball(path, sha256=None), tmp_path)
+    mine = tree(tmp_path / "mine")
+    (mine / "inside").symlink_to("net")
+    (mine / "round").symlink_to("inside/../Kconfig")
+    assert (fetch(source.folder(mine), tmp_path) / "round").read_text() == FILES["Kconfig"]
+    (mine / "out").symlink_to("/etc")
+    with pytest.raises(UsageError, match="a symbolic link leaves the tree: out -> /etc"):
+        fetch(source.folder(mine), tmp_path)
+
+
 def test_a_tarball_that_is_no_kernel_and_one_that_is_no_archive(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no kernel tree"):
         fetch(source.tarball(archive(tmp_path / "a.tar.xz", {"x/readme": ""}), sha256=None), tmp_path)

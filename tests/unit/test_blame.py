@@ -229,7 +229,7 @@ def test_words_fit_and_json_says_the_same(tmp_path: Path) -> None:
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good, bad = (walked(tmp_path / name, {"x": A + B}, *steps) for name, steps in (
         ("good", ({"x": A2 + B},)), ("bad", (BROKEN, {"x": A2 + B}))))
-    monkeypatch.setattr(builds, "resolve", lambda *_: None)
+    monkeypatch.setattr(builds, "resolve", lambda *_, **__: None)
     for blame, code in ((good, 0), (bad, 1)):
         monkeypatch.setattr(builds, "blame", lambda *_, found=blame, **__: found)
         done = CliRunner().invoke(cli, ["blame", str(PLAN), "-v", "none"])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from harness.claims import Check, LayoutStatement
 from harness.errors import UsageError
+from harness.kernel.gitrange import GitRange
 from harness.plan import read_plan
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,26 @@ def test_the_customers_plan_reads() -> None:
     assert all(path.is_file() for row in read.variants for path in row.fragments)
 
 
+def test_the_plan_with_the_original_commits_reads() -> None:
+    read = read_plan(ROOT / "patches" / "skb-extensions" / "upstream.yaml")
+    assert read.name == "skb-extensions-upstream"
+    assert (read.source.kind, read.source.version) == ("git", "4a54877ee767^1")
+    assert read.series == (GitRange(git=read.source.name, base="4a54877ee767^1", tip="4a54877ee767"),)
+
+
+def test_git_sources_and_series(tmp_path: Path) -> None:
+    text = GOOD.replace("{debian: linux-source-6.1, version: 6.1-1, sha256: abc}", "{git: linux, ref: v6.1}").replace(
+        "series: series/*.patch", """base: [fix.mbox, {git: "https://example.org/linux.git", range: v1..v2~3}]
+series: {git: ../other, base: v6.1, tip: topic}
+fuzz: true""")
+    read = read_plan(plan(tmp_path, text))
+    assert (read.source.kind, read.source.name, read.source.version) == ("git", str(tmp_path / "linux"), "v6.1")
+    assert read.base == ("fix.mbox", GitRange(git="https://example.org/linux.git", base="v1", tip="v2~3"))
+    assert read.series == (GitRange(git=str(tmp_path.parent / "other"), base="v6.1", tip="topic"),)
+    assert read.fuzz
+    assert not read_plan(plan(tmp_path, GOOD)).fuzz
+
+
 def test_a_small_plan_has_defaults(tmp_path: Path) -> None:
     read = read_plan(plan(tmp_path, GOOD))
     assert (read.arch, read.cc, read.base, read.suites, read.control) == ("x86_64", "gcc", (), (), "")
@@ -53,7 +74,16 @@ def test_a_small_plan_has_defaults(tmp_path: Path) -> None:
     ("variants: [none]", "variants: [nono]", 6, "must be one of none, not the value 'nono'"),
     ("[qemu-x86_64, net]", "[qemu-x86_64, nett]", 4, "no fragment 'nett'[\\s\\S]*did you mean net"),
     ("[qemu-x86_64, net]", "{a: b}", 4, "`none` must be a list, not a mapping"),
-    ("series: series/*.patch", "series: {a: b}", 2, "`series` must be a list, not a mapping"),
+    ("series: series/*.patch", "series: {a: b}", 2, "unknown key `a` in `series`"),
+    ("series: series/*.patch", "series: {git: x}", 2, "`series` lacks `base`"),
+    ("series: series/*.patch", "series: {range: a..b}", 2, "`series` lacks `git`"),
+    ("series: series/*.patch", "series: {git: x, range: a...b}", 2, "`range` must be a range of commits, as `v6.1..t"),
+    ("series: series/*.patch", "series: [a, {git: x, range: ..b}]", 2, "`range` must be a range of commits"),
+    ("series: series/*.patch", "series: {git: x, range: a..b, tip: c}", 2, "`tip` means nothing beside `range`"),
+    ("series: series/*.patch", "series: [[a]]", 2, "`series` must be text, not a list"),
+    ("series: series/*.patch", "series: a\nfuzz: 2", 3, "`fuzz` must be true or false"),
+    ("debian: linux-source-6.1, version: 6.1-1, sha256: abc", "git: x", 1, "`source` lacks `ref`"),
+    ("debian: linux-source-6.1, version: 6.1-1, sha256: abc", "git: x, dir: y", 1, "exactly one of debian, tarball"),
     ("version: 6.1-1, ", "", 1, "`source` lacks `version`"),
     ("debian: linux-source-6.1", "dir: x", 1, "unknown key `version`"),
     ("series: series/*.patch", "series: a\nseries: b", 3, "`series` is given twice"),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
-from harness.kernel.series import hunk_at, read_patch, read_series
+from harness.kernel.series import has_diff, hunk_at, read_patch, unix
 
 GOOD = """\
 From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001
@@ -78,6 +78,11 @@ def test_hunks_are_found_by_their_old_line(tmp_path: Path) -> None:
     ("new file mode 100644", "new file mode 120000", 26, "symbolic link"),
     ("new file mode 100644", "new file mode 160000", 26, "submodule"),
     ("\n---\n net/a.c", "\nGIT binary patch\n---\n net/a.c", None, "binary"),
+    ("new file mode 100644\n", "Binary files /dev/null and b/net/new.c differ\n", 26, "binary"),
+    ("index 1111111..2222222 100644", "index 1111111..2222222 120000", 13, "symbolic link"),
+    ("index 1111111..2222222 100644", "index 1111111..2222222 160000", 13, "submodule"),
+    ("--- a/net/a.c", '--- "a/net/\\303\\244.c"', 14, "reaches out of the tree"),
+    ("+++ b/net/a.c\n", "+++ b/net/a.c\r\n", 15, "some of its lines end in CR LF"),
 ])
 def test_malformed_patches(tmp_path: Path, old: str, new: str, line: int | None, message: str) -> None:
     assert old in GOOD
@@ -87,12 +92,51 @@ def test_malformed_patches(tmp_path: Path, old: str, new: str, line: int | None,
     assert caught.value.where == (f"{path}:{line}" if line else str(path))
 
 
-def test_a_series_is_in_the_order_of_names_and_must_not_be_empty(tmp_path: Path) -> None:
-    for name in ("0002-b.patch", "0001-a.patch"):
-        (tmp_path / name).write_text(GOOD)
-    assert [row.path.name for row in read_series(["*.patch"], tmp_path)] == ["0001-a.patch", "0002-b.patch"]
-    with pytest.raises(UsageError, match=r"no patch matches 'x/\*\.patch'"):
-        read_series(["x/*.patch"], tmp_path)
+def test_changes_without_lines_are_seen(tmp_path: Path) -> None:
+    diff = ("diff --git a/scripts/x b/scripts/x\nold mode 100644\nnew mode 100755\n"
+            "diff --git a/net/empty.c b/net/empty.c\nnew file mode 100644\nindex 0000000..e69de29\n"
+            "diff --git a/net/old.c b/net/moved.c\nsimilarity index 100%\n"
+            "rename from net/old.c\nrename to net/moved.c\n")
+    read = read_patch(patch(tmp_path, GOOD[:GOOD.index("diff --git")] + diff))
+    assert read.touches == ("scripts/x", "net/empty.c", "net/old.c", "net/moved.c")
+
+
+def test_a_diff_as_quilt_writes_it(tmp_path: Path) -> None:
+    plain = "\n".join(line for line in GOOD.splitlines() if not line.startswith(("diff ", "index ", "new file")))
+    read = read_patch(patch(tmp_path, plain.replace("--- a/net/a.c", "--- linux.orig/net/a.c\t2020-01-01 00:00:00")))
+    assert read.touches == ("net/a.c", "net/new.c")
+
+
+def test_carriage_returns_of_the_transport_go_and_those_of_the_file_stay(tmp_path: Path) -> None:
+    path = patch(tmp_path, "")
+    path.write_bytes(GOOD.replace("\n", "\r\n").encode())
+    assert read_patch(path).text == GOOD.encode()
+    path.write_bytes(GOOD.replace("-two\n+2\n", "-two\r\n+2\r\n").encode())
+    assert b"-two\r\n+2\r\n" in read_patch(path).text
+    assert unix(b"") == (b"", False)
+
+
+def test_encoded_words_in_a_subject(tmp_path: Path) -> None:
+    coded = GOOD.replace("net: say one thing\n and another", "=?UTF-8?q?net:_gr=C3=BC=C3=9Fe?=")
+    assert read_patch(patch(tmp_path, coded)).subject == "net: grüße"
+    raw = patch(tmp_path, "")
+    raw.write_bytes(GOOD.replace("net: say one thing\n and another", "net: grüße").encode())
+    assert read_patch(raw).subject == "net: grüße"
+    unknown = GOOD.replace("net: say one thing\n and another", "=?no-such?q?x?=")
+    assert read_patch(patch(tmp_path, unknown)).subject == "=?no-such?q?x?="
+
+
+def test_a_quoted_diff_is_none_of_its_own() -> None:
+    assert has_diff(GOOD.encode())
+    assert not has_diff("".join(f"> {line}\n" for line in GOOD.splitlines()).encode())
+
+
+def test_a_file_too_big_to_be_a_patch(tmp_path: Path) -> None:
+    path = patch(tmp_path, GOOD)
+    with path.open("ab") as stream:
+        stream.truncate((16 << 20) + 1)
+    with pytest.raises(UsageError, match="too big to be a patch: more than 16 MiB"):
+        read_patch(path)
 
 
 @given(st.integers(0, len(GOOD) - 1), st.sampled_from(["", "\n", "@@ -1 +1 @@", "-", "\x00", "diff --git a/x b/x\n"]))
