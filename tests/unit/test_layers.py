@@ -13,7 +13,7 @@ import harness
 ROOT = Path(harness.__file__).parent
 
 ORDER = (
-    "errors", "deadline", "host", "proc", "sandbox", "arch", "store",
+    "errors", "deadline", "host", "pipes", "proc", "foreign", "limits", "watchdog", "sandbox", "arch", "store",
     "kernel.source", "kernel.series", "kernel.tree", "kernel.kbuild_box", "kernel.kconfig_why", "kernel.kconfig",
     "kernel.kbuild", "kernel.recompile", "kernel.partial", "compare", "proof", "guest", "vm", "lab", "claims", "plan",
     "suites", "listing", "report.objdiff_text", "report.objdiff_page", "report.model", "report.junit",
