@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import arch as arches
-from harness import host, layouts, proof
+from harness import host, layouts, proof, sandbox
 from harness.arch import Arch
 from harness.blame import Blame, by_rule, walk
 from harness.claims import Check
@@ -38,12 +38,17 @@ SIDES = ("base", "patched")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What a plan comes down to before anything is built."""
+    """What a plan comes down to before anything is built.
+
+    Attributes:
+        sandbox: what foreign code runs in, with its version.
+    """
 
     plan: Plan
     arch: Arch
     toolchain: Toolchain
     trees: dict[str, Tree]
+    sandbox: str
 
 
 def resolve(plan: Plan, deadline: Deadline) -> Inputs:
@@ -51,15 +56,17 @@ def resolve(plan: Plan, deadline: Deadline) -> Inputs:
 
     Raises:
         UsageError: a patch or the source is not there or malformed.
-        InfraError: something the host must have is not installed.
+        InfraError: something the host must have is not installed, or the sandbox does not work here.
     """
     host.require()
+    box = sandbox.describe(deadline)
     root = plan.path.parent
     base, patches = (series.read_series(patterns, root) for patterns in (plan.base, plan.series))
     pinned = _pinned(plan.source)
     trees = {"base": Tree(name="base", source=pinned, patches=base),
              "patched": Tree(name="patched", source=pinned, patches=(*base, *patches))}
-    return Inputs(plan=plan, arch=arches.get(plan.arch), toolchain=toolchain(deadline, plan.cc), trees=trees)
+    return Inputs(plan=plan, arch=arches.get(plan.arch), toolchain=toolchain(deadline, plan.cc), trees=trees,
+                  sandbox=box)
 
 
 def _pinned(spec: SourceSpec) -> source.Source:
@@ -75,7 +82,7 @@ def configure(inputs: Inputs, side: str, variant: str, *, store: Store, progress
     """The checked configuration of one side and variant."""
     asked = kconfig.read_fragments(inputs.plan.variant(variant).fragments)
     return kconfig.configure(inputs.trees[side], variant, asked, arch=inputs.arch, toolchain=inputs.toolchain,
-                             store=store, deadline=Deadline.after(BUILD_SECONDS), progress=progress.step)
+                             store=store, deadline=_step(inputs), progress=progress.step, limits=inputs.plan.limits)
 
 
 def build(inputs: Inputs, side: str, config: Config, *, store: Store, progress: Progress, again: str = "",
@@ -84,8 +91,13 @@ def build(inputs: Inputs, side: str, config: Config, *, store: Store, progress: 
     seed = None if again else seed or _nearest(inputs, side, config.variant, store)
     with progress.counting(f"{side}/{config.variant}") as counted:
         return kbuild.build(inputs.trees[side], config, arch=inputs.arch, toolchain=inputs.toolchain,
-                            store=store, deadline=Deadline.after(BUILD_SECONDS), again=again, seed=seed,
-                            progress=progress.step, counted=counted)
+                            store=store, deadline=_step(inputs), again=again, seed=seed,
+                            progress=progress.step, counted=counted, limits=inputs.plan.limits)
+
+
+def _step(inputs: Inputs) -> Deadline:
+    """What a step has for itself, and for waiting and all that it needs first."""
+    return Deadline.after(BUILD_SECONDS + inputs.plan.limits.seconds)
 
 
 def _nearest(inputs: Inputs, side: str, variant: str, store: Store) -> Seed | None:
@@ -98,8 +110,9 @@ def _nearest(inputs: Inputs, side: str, variant: str, store: Store) -> Seed | No
     least = len(inputs.trees["base"].patches)
     shorter = [replace(tree, name=f"{side}~{back}", patches=tree.patches[:-back]) for back in (1, 2)
                if side == "patched" and len(tree.patches) - back > least]
+    # base is what a series is held against: nothing that the series' own build left may get into it
     others = [(where, row.name) for row in inputs.plan.variants for where in SIDES
-              if (where, row.name) != (side, variant)]
+              if (where, row.name) != (side, variant) and (where == "base" or side != "base")]
     others.sort(key=lambda key: (key != ("base", variant), key[0] != side, key[1] != variant))
     candidates = [*((other, variant) for other in shorter), *((inputs.trees[where], name) for where, name in others)]
     for other, name in candidates:

@@ -15,6 +15,7 @@ from pathlib import Path
 from harness import proc, sandbox
 from harness.arch import Arch
 from harness.deadline import Deadline
+from harness.sandbox import Boxed
 from harness.store import digest
 
 FIXED = {
@@ -50,8 +51,8 @@ def toolchain(deadline: Deadline, cc: str = "gcc") -> Toolchain:
 
 
 def make(targets: Sequence[str], *, source: Path, out: Path, arch: Arch, toolchain: Toolchain,
-         jobs: int | None = None) -> tuple[str, ...]:
-    """argv of a sandboxed `make` of `targets` (or variables) in `source` with its output in `out`."""
+         jobs: int | None = None) -> Boxed:
+    """A sandboxed `make` of `targets` (or variables) in `source` with its output in `out`."""
     return sandbox.boxed(
         ["make", "-C", "/build/src", "O=/build/out", f"ARCH={arch.make_arch}", f"CC={toolchain.cc}", "LOCALVERSION=",
          f"-j{jobs or len(os.sched_getaffinity(0))}", *targets],

@@ -181,7 +181,7 @@ def _copy_in(clean: Path, repo: Path, name: str) -> bool:
 
 def _git(repo: Path, arguments: Sequence[str], deadline: Deadline, *, mail: bytes | None = None) -> str:
     argv = sandbox.boxed(["git", *arguments], read={}, write={"/repo": repo}, cwd="/repo", env=_GIT_ENV)
-    return proc.run(argv, deadline=deadline, stdin=mail).stdout
+    return sandbox.run(argv, deadline=deadline, stdin=mail, where="git am").stdout
 
 
 def _does_not_apply(patch: Patch, number: int, total: int, failed: proc.CommandFailed) -> KernelError:

@@ -17,7 +17,10 @@ def inside(script: str, tmp_path: Path) -> proc.Completed:
     (tmp_path / "write").mkdir(exist_ok=True)
     argv = sandbox.boxed(["sh", "-c", script], read={"/box/read": tmp_path / "read"},
                          write={"/box/write": tmp_path / "write"}, cwd="/box/write", env={"GIVEN": "1"})
-    return proc.run(argv, deadline=Deadline.after(30), check=False)
+    try:
+        return sandbox.run(argv, deadline=Deadline.after(30))
+    except proc.CommandFailed as failed:
+        return failed.completed
 
 
 def test_only_what_was_given_is_writable(tmp_path: Path) -> None:
