@@ -119,7 +119,8 @@ def run(plan: Plan, *, store: Store, out: Path, progress: Progress, command: Seq
     finally:
         report = RunReport(
             plan=plan.name, command=shlex.join(command), started=started.isoformat(timespec="seconds"),
-            seconds=time.monotonic() - clock, host=boots.host_facts(), inputs=input_facts(inputs) if inputs else {},
+            seconds=time.monotonic() - clock, host=boots.host_facts(),
+            sandbox=inputs.sandbox if inputs else "", inputs=input_facts(inputs) if inputs else {},
             claims=plan.claims, rows=tuple(state.rows) if state else (),
             builds=tuple(build_facts(item) for item in state.builds.values()) if state else (),
             error="" if failure is None else str(failure) or type(failure).__name__,

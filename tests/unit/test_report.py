@@ -21,7 +21,8 @@ from harness.report.model import RunReport
 def report(*rows: Row, error: str = "", code: ExitCode | None = None) -> RunReport:
     claim = Claim(id="C1", says="no [bold]change[/]", check=Check.OBJDIFF, variants=("none",), expect="identical")
     return RunReport(plan="p", command="harness run p", started="2026-01-01T00:00:00+00:00", seconds=1.25, host={},
-                     inputs={}, claims=(claim,), rows=rows, builds=(), error=error, error_code=code)
+                     sandbox="bubblewrap 1", inputs={}, claims=(claim,), rows=rows, builds=(), error=error,
+                     error_code=code)
 
 
 def row(verdict: Verdict, **changes: object) -> Row:
