@@ -122,9 +122,10 @@ def read_bytes(path: Path, most: int) -> bytes | None:
         number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        return None
     with open(number, "rb") as stream:  # noqa: PTH123 - it is open already
-        if not stat.S_ISREG(os.fstat(number).st_mode):
-            return None
         data = stream.read(most + 1)
     if len(data) > most:
         raise KernelError(f"it left a file of more than {most >> 20} MiB where a small one belongs", where=str(path))

@@ -66,9 +66,8 @@ class Completed:
     def command(self) -> str:
         """The command as one would type it; of a sandboxed one, what ran in the sandbox."""
         argv = self.argv
-        for wrapper in ("bwrap", "prlimit"):
-            if argv[0] == wrapper and "--" in argv:
-                argv = argv[argv.index("--") + 1:]
+        if argv[0] == "bwrap" and "prlimit" in argv:
+            argv = argv[argv.index("--", argv.index("prlimit")) + 1:]
         return shlex.join(argv)
 
     @property

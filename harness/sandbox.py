@@ -53,10 +53,17 @@ class Boxed:
         """The whole argv. `info_fd`: where bwrap writes which process is the first inside."""
         told = () if info_fd is None else ("--info-fd", str(info_fd))
         sized = tuple(str(limits.scratch * MIB) if word == _SIZE else word for word in self.box)
-        return (*sized, *told, "--", *prlimit(limits), *self.argv)
+        rights = ("--", "sh", "-c", _AS_ROOT, "box") if os.geteuid() == 0 else ("--cap-drop", "ALL", "--")
+        return (*sized, *told, *rights, *prlimit(limits), *self.argv)
 
 
 _SIZE = "<size>"
+
+_AS_ROOT = ("for node in null zero full random urandom tty; do mount -o remount,bind,ro /dev/$node || exit; done; "
+            'exec setpriv --bounding-set -all --inh-caps -all -- "$@"')
+"""What is different inside for the host's root. It owns the host's device nodes, which bwrap shows as they are, and
+could change their modes; and it keeps all capabilities in the box's namespaces, with which it could mount writable what
+is not. So the nodes are made read-only, which keeps nobody from writing to the device, and the capabilities dropped."""
 
 
 def boxed(argv: Sequence[str], *, read: Mapping[str, Path], write: Mapping[str, Path], cwd: str,
@@ -71,8 +78,7 @@ def boxed(argv: Sequence[str], *, read: Mapping[str, Path], write: Mapping[str, 
         env: variables on top of PATH, HOME and the locale.
     """
     variables = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": _SCRATCH, "LC_ALL": "C.UTF-8", **(env or {})}
-    # Without --cap-drop, root keeps all capabilities in the box's namespaces and can mount what is read-only anew.
-    box: list[str] = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
+    box: list[str] = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
     for name, value in variables.items():
         box += ["--setenv", name, value]
     for path in map(Path, _PROGRAMS):
@@ -80,8 +86,10 @@ def boxed(argv: Sequence[str], *, read: Mapping[str, Path], write: Mapping[str, 
             box += ["--symlink", str(path.readlink()), str(path)]
         elif path.exists():
             box += ["--ro-bind", str(path), str(path)]
-    box += ["--proc", "/proc", "--dev", "/dev", "--size", _SIZE, "--tmpfs", "/dev/shm", "--remount-ro", "/dev",  # noqa: S108
-            "--size", _SIZE, "--tmpfs", _SCRATCH]
+    # root needs no capability to write its own files, and /proc/sys/kernel/core_pattern is one: proc_sys(5)
+    box += ["--proc", "/proc", "--remount-ro", "/proc"]
+    box += ["--dev", "/dev", "--size", _SIZE, "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108
+    box += ["--size", _SIZE, "--tmpfs", _SCRATCH]
     for inside, outside in read.items():
         box += ["--ro-bind", str(outside), inside]
     for inside, outside in write.items():

@@ -29,6 +29,8 @@ configure-outside)
 	mount -o remount,rw,bind /build/src 2>/dev/null && reached remount
 	unshare -Urm mount -o remount,rw,bind /build/src 2>/dev/null && reached "remount in a namespace"
 	unshare -Urm umount /build/src 2>/dev/null && reached umount
+	cat /proc/sys/vm/swappiness 2>/dev/null > /proc/sys/vm/swappiness && reached "a sysctl"
+	chmod 666 /dev/null 2>/dev/null && reached "a device node"
 	mknod $out/disk b 254 0 2>/dev/null && reached mknod
 	chown 12345 $out/there 2>/dev/null && reached chown
 	echo own-1 ;;
