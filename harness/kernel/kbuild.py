@@ -274,8 +274,10 @@ def _prune(out: Path, left: frozenset[str]) -> None:
     folders = set()
     for name in left:
         path = out / name
+        if not path.is_file():
+            continue
         folders.add(path.parent)
-        path.unlink(missing_ok=True)
+        path.unlink()
         path.with_name(f".{path.name}.cmd").unlink(missing_ok=True)
     for folder in folders:
         if not any(path.suffix == ".o" for path in folder.iterdir()):

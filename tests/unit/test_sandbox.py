@@ -80,7 +80,8 @@ def step(script: str, tmp_path: Path) -> sandbox.Boxed:
 @pytest.mark.parametrize("script", [
     "echo x > /foo", "echo x > /dev/foo", "echo x > /proc/sys/kernel/hostname",
     "cat /proc/sys/vm/swappiness > /proc/sys/vm/swappiness", "chmod 666 /dev/null", "touch /dev/zero",
-    "mkdir /box/other", "mount -o remount,rw,bind /box/read && echo x > /box/read/foo", "umount /box/read", "mknod x c 1 3",
+    "mkdir /box/other", "mount -o remount,rw,bind /box/read && echo x > /box/read/foo", "umount /box/read",
+    "mknod x c 1 3",
     "unshare -Urm sh -c 'mount -o remount,rw,bind /box/read'", "unshare -Urm umount /box/read", "hostname foo",
 ])
 def test_it_has_no_rights_that_undo_the_box(tmp_path: Path, script: str) -> None:
