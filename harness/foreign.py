@@ -75,9 +75,14 @@ def inspect(folder: Path, where: str | None = None) -> Size:
                 raise KernelError(f"it left {wrong}", where=where,
                                   hint="a kernel build makes no such thing; what it made was not kept")
     except OSError as error:
-        raise KernelError(f"it left a folder that cannot be read: {error.strerror}", where=where,
-                          detail=(str(error.filename)[-200:],)) from error
+        raise unreadable(error, where) from error
     return Size(bytes=taken, entries=count)
+
+
+def unreadable(error: OSError, where: str | None) -> KernelError:
+    """The error of a folder that was locked, or nested deeper than a path can name."""
+    return KernelError(f"it left a folder that cannot be read: {error.strerror}", where=where,
+                       detail=(f"... {str(error.filename)[-100:]}",))
 
 
 def _wrong(root: str, name: str, path: str, info: os.stat_result) -> str | None:

@@ -157,8 +157,7 @@ class Watchdog:
         try:
             self.hold(foreign.measure(folder))
         except OSError as error:
-            raise self._limits.over("files", f"it made a folder that cannot be read ({error.strerror})",
-                                    self._where) from error
+            raise foreign.unreadable(error, self._where) from error
 
     def hold(self, size: Size) -> None:
         """Hold a folder's size against the limits.

@@ -49,6 +49,7 @@ configure-processes)
 	echo own-1 ;;
 configure-threads)
 	python3 -c 'import threading, time
+threading.stack_size(65536)
 for _ in range(1000): threading.Thread(target=time.sleep, args=(10,), daemon=True).start()
 time.sleep(10)' >&2 && reached "1000 threads"
 	echo own-1 ;;
