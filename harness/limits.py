@@ -68,7 +68,8 @@ def prlimit(limits: Limits) -> tuple[str, ...]:
     It must stand inside of the sandbox: RLIMIT_NPROC counts a user's processes, and since Linux 5.14 (21d1c5e386bc)
     those in the caller's user namespace on their own. It never binds the host's root (`copy_process` in kernel/fork.c
     spares INIT_USER), which is what `harness.watchdog` is for. RLIMIT_DATA counts private writable memory
-    (84638335900f), stacks of threads included that are only reserved. Both are a little above what the plan says, so that the watchdog sees it and says so.
+    (84638335900f), stacks of threads that are only reserved included. Both are a little above what the plan says, so
+    that the watchdog sees it and says so.
     """
     return ("prlimit", f"--nproc={limits.processes + 64}", f"--data={(limits.memory_mib + 256) * MIB}",
             f"--fsize={limits.file * MIB}", "--core=0", "--")

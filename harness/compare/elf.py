@@ -15,6 +15,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
+from harness.compare import inputs
 from harness.errors import InfraError
 
 if TYPE_CHECKING:
@@ -130,11 +131,8 @@ def bad(path: str, what: str) -> NoReturn:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a regular file. Raises `InfraError` naming it when it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InfraError(f"cannot read: {error.strerror}", where=str(path)) from error
+    """The bytes of a regular file. Raises `InfraError` naming it when it is none or cannot be read; never waits."""
+    return inputs.read_regular(path)
 
 
 def read(path: Path) -> Elf:

@@ -76,6 +76,13 @@ def test_the_table_fits_80_columns_and_shows_failures_in_detail() -> None:
     assert "no [bold]change[/]" in text
 
 
+def test_every_form_says_what_the_sandbox_was() -> None:
+    value = report(row(Verdict.PASS))
+    assert model.to_json(value)["sandbox"] == "bubblewrap 1"
+    assert "sandbox: bubblewrap 1" in shown(value)
+    assert b'<property name="sandbox" value="bubblewrap 1"' in junit.to_junit(value)
+
+
 @given(st.text())
 def test_no_text_breaks_a_form_or_reaches_the_terminal_raw(text: str) -> None:
     value = report(row(Verdict.FAIL, evidence=text, detail=(text,)), error=text)
