@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import arch as arches
-from harness import host, layouts, proof
+from harness import host, layouts, proof, sandbox
 from harness.arch import Arch
 from harness.blame import Blame, by_rule, walk
 from harness.claims import Check
@@ -49,12 +49,14 @@ class Inputs:
         series: of base and of the patches under test: with cover letters, and what was decided when they were read.
         fuzz: what `applied` found.
         extra_warnings: kbuild's `W=`, as `1`; empty for the ordinary warnings.
+        sandbox: what foreign code runs in, with its version.
     """
 
     plan: Plan
     arch: Arch
     toolchain: Toolchain
     trees: dict[str, Tree]
+    sandbox: str
     series: tuple[Series, ...] = ()
     fuzz: tuple[str, ...] = ()
     extra_warnings: str = ""
@@ -84,9 +86,11 @@ def resolve(plan: Plan, deadline: Deadline, *, store: Store | None = None,
 
     Raises:
         UsageError: a patch or the source is not there or malformed.
-        InfraError: something the host must have is not installed, or a repository cannot be reached.
+        InfraError: something the host must have is not installed, the sandbox does not work here, or a repository
+                cannot be reached.
     """
     host.require()
+    box = sandbox.describe(deadline)
     cache, root = store or Store(root=default_root()), plan.path.parent
     fetching = Deadline.after(FETCH_SECONDS)
     base, patches = (read_series(asked, root, cache, deadline=fetching, progress=progress)
@@ -96,7 +100,7 @@ def resolve(plan: Plan, deadline: Deadline, *, store: Store | None = None,
     pinned = _pinned(plan.source, cache, fetching, progress)
     trees = {"base": Tree(name="base", source=pinned, patches=base.patches, fuzz=plan.fuzz),
              "patched": Tree(name="patched", source=pinned, patches=(*base.patches, *patches.patches), fuzz=plan.fuzz)}
-    return Inputs(plan=plan, arch=arches.get(plan.arch), trees=trees, series=(base, patches),
+    return Inputs(plan=plan, arch=arches.get(plan.arch), trees=trees, series=(base, patches), sandbox=box,
                   toolchain=toolchain(deadline, plan.cc, dict(plan.make_vars)))
 
 
@@ -127,7 +131,7 @@ def configure(inputs: Inputs, side: str, variant: str, *, store: Store, progress
     """The checked configuration of one side and variant."""
     asked = kconfig.read_fragments(inputs.plan.variant(variant).fragments)
     return kconfig.configure(inputs.trees[side], variant, asked, arch=inputs.arch, toolchain=inputs.toolchain,
-                             store=store, deadline=Deadline.after(BUILD_SECONDS), progress=progress.step)
+                             store=store, deadline=_step(inputs), progress=progress.step, limits=inputs.plan.limits)
 
 
 def build(inputs: Inputs, side: str, config: Config, *, store: Store, progress: Progress, again: str = "",
@@ -136,8 +140,13 @@ def build(inputs: Inputs, side: str, config: Config, *, store: Store, progress: 
     seed = None if again else seed or _nearest(inputs, side, config.variant, store)
     with progress.counting(f"{side}/{config.variant}") as counted:
         return kbuild.build(inputs.trees[side], config, arch=inputs.arch, toolchain=inputs.compiling,
-                            store=store, deadline=Deadline.after(BUILD_SECONDS), again=again, seed=seed,
-                            progress=progress.step, counted=counted)
+                            store=store, deadline=_step(inputs), again=again, seed=seed,
+                            progress=progress.step, counted=counted, limits=inputs.plan.limits)
+
+
+def _step(inputs: Inputs) -> Deadline:
+    """What a step has for itself, and for waiting and all that it needs first."""
+    return Deadline.after(BUILD_SECONDS + inputs.plan.limits.seconds)
 
 
 def _nearest(inputs: Inputs, side: str, variant: str, store: Store) -> Seed | None:
@@ -150,8 +159,9 @@ def _nearest(inputs: Inputs, side: str, variant: str, store: Store) -> Seed | No
     least = len(inputs.trees["base"].patches)
     shorter = [replace(tree, name=f"{side}~{back}", patches=tree.patches[:-back]) for back in (1, 2)
                if side == "patched" and len(tree.patches) - back > least]
+    # base is what a series is held against: nothing that the series' own build left may get into it
     others = [(where, row.name) for row in inputs.plan.variants for where in SIDES
-              if (where, row.name) != (side, variant)]
+              if (where, row.name) != (side, variant) and (where == "base" or side != "base")]
     others.sort(key=lambda key: (key != ("base", variant), key[0] != side, key[1] != variant))
     candidates = [*((other, variant) for other in shorter), *((inputs.trees[where], name) for where, name in others)]
     for other, name in candidates:

@@ -36,6 +36,9 @@ _VARIANT = click.option("--variant", "-v", "variants", multiple=True, metavar="N
                         help="Only this variant of the plan; may be given several times.")
 _ACCEL = click.option("--accel", type=click.Choice(["kvm", "tcg"]), default=None,
                       help="The accelerator.  [default: KVM where a real Linux boots under it, else TCG]")
+_REQUIRE_SANDBOX = click.option(
+    "--require-sandbox", is_flag=True, expose_value=False,
+    help="Refuse to run foreign code outside the sandbox. It is always so; CI scripts may say it.")
 _SIDE = click.option("--side", type=click.Choice(["base", "patched"]), default="patched", show_default=True,
                      help="The tree: before the series, or after it.")
 
@@ -61,6 +64,7 @@ def cli() -> None:
 @_CACHE
 @_JSON
 @_QUIET
+@_REQUIRE_SANDBOX
 @click.option("--walk/--no-walk", default=True, show_default=True,
               help="Where a claim on objects or sizes fails, walk the series to say which patch did it.")
 def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | None, cache: Path | None, as_json: bool,
@@ -109,6 +113,7 @@ def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | No
 @_CACHE
 @_JSON
 @_QUIET
+@_REQUIRE_SANDBOX
 def build(plan: Path, variants: tuple[str, ...], side: str, each: bool, extra: str | None, cache: Path | None,
           as_json: bool, quiet: bool) -> None:
     """Build the kernels of PLAN (or take them from the cache) and say where they are."""

@@ -122,6 +122,7 @@ def run(plan: Plan, *, store: Store, out: Path, progress: Progress, command: Seq
         report = RunReport(
             plan=plan.name, command=shlex.join(command), started=started.isoformat(timespec="seconds"),
             seconds=time.monotonic() - clock, host=boots.host_facts(),
+            sandbox=inputs.sandbox if inputs else "",
             inputs=input_facts(state.inputs) if state else input_facts(inputs) if inputs else {},
             claims=plan.claims, rows=tuple(state.rows) if state else (),
             builds=tuple(build_facts(item) for item in state.builds.values()) if state else (),

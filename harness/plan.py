@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +20,7 @@ from harness.compare.size import FIGURES
 from harness.errors import UsageError
 from harness.kernel.gitplace import is_url
 from harness.kernel.gitrange import GitRange
+from harness.limits import Limits
 
 PLAN_FILE = "plan.yaml"
 TAG = r"[A-Za-z_]\w*"
@@ -91,6 +92,7 @@ class Plan:
         suites: files of guest tests.
         control: the variant whose base is built twice.
         lab: limits of the machines.
+        limits: what a step in the sandbox may take.
     """
 
     path: Path
@@ -107,6 +109,7 @@ class Plan:
     control: str
     lab: LabSpec = field(default_factory=LabSpec)
     fuzz: bool = False
+    limits: Limits = field(default_factory=Limits)
 
     def variant(self, name: str) -> Variant:
         """The variant of that name.
@@ -232,7 +235,7 @@ class _Node:
 
 
 _KEYS = ("source", "base", "series", "fuzz", "arch", "cc", "make_vars", "variants", "claims", "suites", "control",
-         "lab")
+         "lab", "limits")
 
 
 def _plan(root: _Node) -> Plan:
@@ -249,7 +252,8 @@ def _plan(root: _Node) -> Plan:
         make_vars=_make_vars(entries["make_vars"]) if "make_vars" in entries else (),
         variants=variants, claims=_claims(entries["claims"], names) if "claims" in entries else (),
         suites=_suites(entries["suites"]) if "suites" in entries else (),
-        control=control, lab=_lab(entries["lab"]) if "lab" in entries else LabSpec())
+        control=control, lab=_lab(entries["lab"]) if "lab" in entries else LabSpec(),
+        limits=_limits(entries["limits"]) if "limits" in entries else Limits())
 
 
 def _name(file: Path) -> str:
@@ -379,6 +383,11 @@ def _suites(node: _Node) -> tuple[Suite, ...]:
 def _lab(node: _Node) -> LabSpec:
     least = {"memory": 64, "cpus": 1, "boot_timeout": 1, "test_timeout": 1}
     return LabSpec(**{key: entry.integer(least[key]) for key, entry in node.mapping(tuple(least)).items()})
+
+
+def _limits(node: _Node) -> Limits:
+    known = tuple(row.name for row in fields(Limits))
+    return Limits(**{key: entry.integer(1) for key, entry in node.mapping(known).items()})
 
 
 def _claims(node: _Node, variants: tuple[str, ...]) -> tuple[Claim, ...]:

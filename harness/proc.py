@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import shlex
 import shutil
 import signal
@@ -21,13 +20,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn, Protocol
 
-from harness import host
+from harness import host, pipes
 from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, HarnessError, InfraError
 
-TAIL_LINES = 30
+TAIL_LINES = pipes.TAIL_LINES
 _KEPT = ("PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
 
 
@@ -66,13 +65,33 @@ class Completed:
     @property
     def command(self) -> str:
         """The command as one would type it; of a sandboxed one, what ran in the sandbox."""
-        argv = self.argv[self.argv.index("--") + 1:] if self.argv[0] == "bwrap" and "--" in self.argv else self.argv
+        argv = self.argv
+        if argv[0] == "bwrap" and "prlimit" in argv:
+            argv = argv[argv.index("--", argv.index("prlimit")) + 1:]
         return shlex.join(argv)
 
     @property
     def tail(self) -> tuple[str, ...]:
         """The end of what it said: standard error where there is any, else standard output."""
         return tuple((self.stderr.strip() or self.stdout.strip()).splitlines()[-TAIL_LINES:])
+
+
+class Guard(Protocol):
+    """Looks after a command while it runs."""
+
+    @property
+    def pass_fds(self) -> tuple[int, ...]:
+        """Descriptors of ours that the command inherits."""
+
+    @property
+    def most_output(self) -> int:
+        """Bytes that it may print; on more, `overflow` is called."""
+
+    def overflow(self) -> NoReturn:
+        """Raises the error of a command that printed too much."""
+
+    def look(self, pid: int) -> float:
+        """Called again and again; says when next, in seconds. Raises to have the command killed."""
 
 
 def ending(returncode: int) -> str:
@@ -105,7 +124,7 @@ def find(program: str) -> str:
 
 def run(argv: Sequence[str], *, deadline: Deadline, cwd: Path | None = None, env: Mapping[str, str] | None = None,
         stdin: bytes | None = None, log: Path | None = None, on_line: Callable[[str], None] | None = None,
-        check: bool = True) -> Completed:
+        check: bool = True, guard: Guard | None = None) -> Completed:
     """Run a command to its end.
 
     Args:
@@ -117,6 +136,7 @@ def run(argv: Sequence[str], *, deadline: Deadline, cwd: Path | None = None, env
         log: a file that takes everything it prints; standard output and error are then one stream.
         on_line: called with each line as it comes (implies one stream).
         check: raise when it fails.
+        guard: looks after it while it runs, and may raise to end it.
 
     Raises:
         CommandFailed: it ended with another code than 0 and `check` is set.
@@ -127,20 +147,12 @@ def run(argv: Sequence[str], *, deadline: Deadline, cwd: Path | None = None, env
     merged = log is not None or on_line is not None
     child = _popen(argv, cwd=cwd, env=env,
                    stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT if merged else subprocess.PIPE)
+                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+                   pass_fds=guard.pass_fds if guard else ())
     try:
-        if merged:
-            out, err = _follow(child, argv, deadline=deadline, stdin=stdin, log=log, on_line=on_line), ""
-        else:
-            raw_out, raw_err = child.communicate(stdin, timeout=deadline.remaining)
-            out, err = (raw.decode(errors="replace") for raw in (raw_out, raw_err))
-    except subprocess.TimeoutExpired:
+        out, err = _drain(child, argv, deadline=deadline, stdin=stdin, log=log, on_line=on_line, guard=guard)
+    finally:
         _kill_group(child)
-        raise DeadlineExpired(f"{shlex.join(argv)}: still running after {deadline.budget:g} s") from None
-    except BaseException:
-        _kill_group(child)
-        raise
-    _kill_group(child)
     completed = Completed(argv=tuple(argv), returncode=child.returncode, stdout=out, stderr=err,
                           seconds=time.monotonic() - started)
     if check and completed.returncode != 0:
@@ -218,33 +230,28 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
                 stream.close()
 
 
-def _follow(child: subprocess.Popen[bytes], argv: Sequence[str], *, deadline: Deadline, stdin: bytes | None,
-            log: Path | None, on_line: Callable[[str], None] | None) -> str:
-    """Drain the child's one stream into the log, line by line, and return its last lines."""
+def _drain(child: subprocess.Popen[bytes], argv: Sequence[str], *, deadline: Deadline, stdin: bytes | None,
+           log: Path | None, on_line: Callable[[str], None] | None, guard: Guard | None) -> tuple[str, str]:
+    """Take all a child says until it has ended; (standard output or the last lines of both, standard error)."""
+    def tick() -> float:
+        if deadline.expired:
+            raise DeadlineExpired(f"{shlex.join(argv)}: still running after {deadline.budget:g} s")
+        return min(deadline.remaining, guard.look(child.pid) if guard else deadline.remaining)
+
+    most = guard.most_output if guard else None
+    full = guard.overflow if guard else lambda: None
+    feed = (child.stdin, stdin) if child.stdin is not None and stdin is not None else None
     assert child.stdout is not None
-    if stdin is not None:
-        assert child.stdin is not None
-        child.stdin.write(stdin)
-        child.stdin.close()
-    tail: list[str] = []
-    pending = b""
-    with (log.open("ab") if log else contextlib.nullcontext()) as sink, selectors.DefaultSelector() as ready:
-        ready.register(child.stdout, selectors.EVENT_READ)
-        while True:
-            if not ready.select(deadline.remaining):
-                raise subprocess.TimeoutExpired(list(argv), deadline.budget)
-            chunk = os.read(child.stdout.fileno(), 65536)
-            if sink:
-                sink.write(chunk)
-            *lines, pending = (pending + chunk).split(b"\n")
-            if not chunk and pending:
-                lines, pending = [*lines, pending], b""
-            for line in lines:
-                text = line.decode(errors="replace")
-                tail = [*tail[-(TAIL_LINES - 1):], text]
-                if on_line:
-                    on_line(text)
-            if not chunk:
-                break
-    child.wait(max(deadline.remaining, 1.0))
-    return "\n".join(tail)
+    if child.stderr is None:
+        with log.open("ab") if log else contextlib.nullcontext() as sink:
+            lines = pipes.Lines(sink, on_line, most, full)
+            pipes.drain({child.stdout: lines}, feed, tick)
+        said = (lines.tail, "")
+    else:
+        kept = pipes.Bounded(most, full), pipes.Bounded(most, full)
+        pipes.drain(dict(zip((child.stdout, child.stderr), kept, strict=True)), feed, tick)
+        said = (kept[0].data.decode(errors="replace"), kept[1].data.decode(errors="replace"))
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(tick())
+            return said

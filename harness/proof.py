@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness import foreign
 from harness.compare import elf, noise, pair, sections
 from harness.compare.naming import stem
 from harness.compare.relines import reline
@@ -283,8 +284,7 @@ def _link(side: Side, name: str) -> tuple[str, ...] | None:
     """(command, parts ...) of an object that was linked (`cmd_ld_multi_m`, scripts/Makefile.build); None for others."""
     command = recompile.command(side.out, name)
     match = re.match(rf"ld(?: -\S+| elf_\w+| noexecstack)* -r -o {re.escape(name)} @(\S+\.mod)(?=\s|$)", command or "")
-    listed = (side.objects or side.out) / match[1] if match else None
-    if command is None or listed is None or ".." in listed.parts or listed.is_symlink() or not listed.is_file():
+    if command is None or match is None or foreign.inside(match[1]) != match[1]:
         return None
-    parts = listed.read_text(encoding="utf-8").split()
+    parts = (foreign.read((side.objects or side.out) / match[1]) or "").split()
     return (command, *parts) if parts else None

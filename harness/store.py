@@ -13,7 +13,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, InfraError
+from harness.foreign import remove
 
 FORMAT = 1
 """Part of every key: a change of layout in the store makes all entries new."""
@@ -175,18 +175,6 @@ class Store:
         _sync(entry.parent)
 
 
-def remove(folder: Path) -> None:
-    """Remove a folder and all below it, read-only folders included; nothing there is fine. Links are not followed."""
-    if folder.is_symlink() or not folder.exists():
-        return
-    for where, folders, _ in os.walk(folder):
-        for name in folders:
-            path = Path(where, name)
-            if not path.is_symlink() and not os.access(path, os.W_OK | os.X_OK):
-                path.chmod(0o700)
-    shutil.rmtree(folder)
-
-
 def _manifest(data: Path, *, content: bool) -> dict[str, Sequence[object]]:
     """Files and links below `data`: [size, mtime in ns] and, with `content`, the SHA-256; links give their target."""
     found: dict[str, Sequence[object]] = {}
@@ -197,6 +185,8 @@ def _manifest(data: Path, *, content: bool) -> dict[str, Sequence[object]]:
             relative = path[len(str(data)) + 1:]
             if stat.S_ISLNK(info.st_mode):
                 found[relative] = ["link", str(Path(path).readlink())]
+            elif not stat.S_ISREG(info.st_mode):  # nothing of ours; to open it may wait for ever
+                found[relative] = ["other", stat.S_IFMT(info.st_mode)]
             else:
                 found[relative] = [info.st_size, info.st_mtime_ns, *([file_digest(Path(path))] if content else [])]
     return dict(sorted(found.items()))

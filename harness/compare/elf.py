@@ -15,6 +15,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
+from harness.compare import inputs
 from harness.compare.compressed import expand
 from harness.errors import InfraError
 
@@ -131,11 +132,8 @@ def bad(path: str, what: str) -> NoReturn:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a regular file, those of a compressed module expanded. Raises `InfraError` naming it."""
-    try:
-        return expand(path.name, path.read_bytes(), str(path))
-    except OSError as error:
-        raise InfraError(f"cannot read: {error.strerror}", where=str(path)) from error
+    """The bytes of a regular file, those of a compressed module expanded; never waits. Raises `InfraError`."""
+    return expand(path.name, inputs.read_regular(path), str(path))
 
 
 def read(path: Path) -> Elf:

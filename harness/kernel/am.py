@@ -94,4 +94,4 @@ def _why(repo: Path, patch: Patch, reduced: proc.Completed, deadline: Deadline) 
 def _git(repo: Path, arguments: Sequence[str], deadline: Deadline, *, mail: bytes | None = None,
          check: bool = True) -> proc.Completed:
     argv = sandbox.boxed(["git", *arguments], read={}, write={"/repo": repo}, cwd="/repo", env=_ENV)
-    return proc.run(argv, deadline=deadline, stdin=mail, check=check)
+    return sandbox.run(argv, deadline=deadline, stdin=mail, where="git am", check=check)

@@ -89,7 +89,7 @@ class Mirror:
         argv = sandbox.boxed(["git", *arguments], read=shown if change else {**shown, **own},
                              write={**(write or {}), **(own if change else {})}, cwd=cwd,
                              env={**ENV, "GIT_DIR": "/mirror", **(env or {})})
-        return proc.run(argv, deadline=deadline, stdin=stdin, check=check)
+        return sandbox.run(argv, deadline=deadline, stdin=stdin, where=str(self.place), check=check)
 
     def resolve(self, ref: str, deadline: Deadline) -> Commit:
         """The commit that a ref, an id or an expression like `v6.1~2` names.
@@ -215,7 +215,7 @@ def _listing(opened: Mirror, deadline: Deadline) -> dict[str, str]:
             argv = sandbox.boxed(["git", "ls-remote", "--end-of-options", str(place.folder)], cwd="/", write={},
                                  read={**shown, "/config": opened.folder / "owner.gitconfig"},
                                  env={**ENV, "GIT_CONFIG_GLOBAL": "/config"})
-            said = proc.run(argv, deadline=deadline)
+            said = sandbox.run(argv, deadline=deadline, where=str(place))
     except proc.CommandFailed as failed:
         raise _failed("the repository cannot be read", place, failed) from failed
     rows = (line.split("\t", 1) for line in said.stdout.splitlines() if "\t" in line)

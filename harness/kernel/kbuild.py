@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import proc, sandbox
+from harness import foreign, proc, sandbox
 from harness.arch import Arch
 from harness.deadline import Deadline
 from harness.errors import InfraError, KernelError
@@ -28,6 +28,7 @@ from harness.kernel.kconfig import Config
 from harness.kernel.source import Progress
 from harness.kernel.tree import Tree, apply, difference, prepare
 from harness.kernel.warnings import ByObject, Warned
+from harness.limits import Limits
 from harness.store import Store, digest
 
 _DIAGNOSTIC = re.compile(r"^(?P<where>[^\s:]+:\d+)(?::\d+)?: (?:fatal )?(?P<kind>error|warning): (?P<text>.+)$")
@@ -96,7 +97,7 @@ class Diagnostic:
 
 def build(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store: Store, deadline: Deadline,
           seed: Seed | None = None, again: str = "", progress: Progress = lambda _: None,
-          counted: Callable[[int], None] = lambda _: None) -> Build:
+          counted: Callable[[int], None] = lambda _: None, limits: Limits | None = None) -> Build:
     """Build a kernel, or take it from the cache.
 
     Args:
@@ -104,9 +105,11 @@ def build(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store
         again: a label that makes this a build of its own beside the cached one (a control).
         progress: told each step in words.
         counted: told the number of files compiled so far, as they come.
+        limits: what make may take.
 
     Raises:
-        KernelError: it does not compile; the first errors are in the detail.
+        KernelError: it does not compile (the first errors are in the detail), took more than its limits, or left
+            something that no kernel build leaves.
     """
     key = _key(tree, config, arch, toolchain, store, again)
     name = f"{tree.name}/{config.variant}"
@@ -127,7 +130,8 @@ def build(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store
         _write_config(out, config.text)
         began = time.time_ns()
         linked = _linked(seed.build.out, deadline) if seed and grown is not None else frozenset()
-        compiled = _make(out, source, name, arch, toolchain, stage / "build.log", deadline, counted)
+        compiled = _make(out, source, name, arch, toolchain, stage / "build.log", deadline, counted,
+                         limits)
         if linked:
             _prune(out, linked - _linked(out, deadline))
         _prove(out, stale, began, name)
@@ -184,7 +188,7 @@ def dependents(out: Path, changed: frozenset[str]) -> frozenset[str]:
     """
     found: set[str] = set()
     for path in _command_files(out):
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = foreign.read(path) or ""
         words = {word.removeprefix("/build/src/") for word in text.split()}
         if not words.isdisjoint(changed):
             found.add(str(path.parent.relative_to(out) / path.name[1:].removesuffix(".cmd")))
@@ -215,12 +219,12 @@ def _seeded(tree: Tree, seed: Seed, out: Path, store: Store, deadline: Deadline)
 def _write_config(out: Path, text: str) -> None:
     """Put the configuration in place; an equal one keeps its time, so that nothing is made anew for it."""
     path = out / ".config"
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+    if foreign.read(path) != text:
         path.write_text(text, encoding="utf-8")
 
 
 def _make(out: Path, source: Path, name: str, arch: Arch, toolchain: Toolchain, log: Path, deadline: Deadline,
-          counted: Callable[[int], None]) -> int:
+          counted: Callable[[int], None], limits: Limits | None) -> int:
     compiled = 0
 
     def line(text: str) -> None:
@@ -232,7 +236,7 @@ def _make(out: Path, source: Path, name: str, arch: Arch, toolchain: Toolchain, 
     argv = kbuild_box.make([arch.image_target, "modules"] if config_has_modules(out) else [arch.image_target],
                            source=source, out=out, arch=arch, toolchain=toolchain)
     try:
-        proc.run(argv, deadline=deadline, log=log, on_line=line)
+        sandbox.run(argv, deadline=deadline, limits=limits, where=name, log=log, on_line=line)
     except proc.CommandFailed as failed:
         raise _does_not_build(name, log, failed) from failed
     missing = [path for path in (arch.image, "vmlinux", "vmlinux.o") if not (out / path).is_file()]
@@ -242,13 +246,11 @@ def _make(out: Path, source: Path, name: str, arch: Arch, toolchain: Toolchain, 
 
 
 def config_has_modules(out: Path) -> bool:
-    return "\nCONFIG_MODULES=y\n" in (out / ".config").read_text(encoding="utf-8")
+    return "\nCONFIG_MODULES=y\n" in (foreign.read(out / ".config") or "")
 
 
-def _does_not_build(name: str, log: Path, failed: proc.CommandFailed) -> KernelError | InfraError:
+def _does_not_build(name: str, log: Path, failed: proc.CommandFailed) -> KernelError:
     text = log.read_text(encoding="utf-8", errors="replace")
-    if "No space left on device" in text:
-        return InfraError("the disk is full", where=name, hint="free some space, or point HARNESS_CACHE elsewhere")
     errors = [f"{row.where}: error: {row.text}" for row in diagnostics(text) if row.kind == "error"]
     if not errors:
         errors = [line for line in text.splitlines() if _FAILED.match(line)]
@@ -260,20 +262,21 @@ def _linked(out: Path, deadline: Deadline) -> frozenset[str]:
     """Objects that a finished build's kernel and modules are linked from, as paths below `out`.
 
     `vmlinux.a` and each `lib.a` are thin archives whose members are those paths (Makefile, scripts/Makefile.build);
-    `modules.order` names the modules, and the `.mod` beside each its objects.
+    `modules.order` names the modules, and the `.mod` beside each its objects. Who wrote the series wrote these, too, so
+    a name that leads out of `out` is none: what is named here is later removed.
     """
     found: set[str] = set()
     for archive in [out / "vmlinux.a", *out.rglob("lib.a")]:
         if archive.is_file():
             argv = sandbox.boxed(["ar", "t", f"/build/out/{archive.relative_to(out)}"], read={"/build/out": out},
                                  write={}, cwd="/build/out")
-            listed = proc.run(argv, deadline=deadline).stdout.splitlines()
-            found |= {os.path.normpath(name.removeprefix("/build/out/")) for name in listed}
+            listed = sandbox.run(argv, deadline=deadline).stdout.splitlines()
+            found |= {name.removeprefix("/build/out/") for name in listed}
     order = out / "modules.order"
-    for module in order.read_text(encoding="utf-8").split() if order.is_file() else ():
-        parts = (out / module).with_suffix(".mod")
-        found |= {str(Path(module).with_suffix(".o")), *(parts.read_text().split() if parts.is_file() else ())}
-    return frozenset(found)
+    for module in filter(None, map(foreign.inside, (foreign.read(order) or "").split())):
+        parts = foreign.read((out / module).with_suffix(".mod")) or ""
+        found |= {str(Path(module).with_suffix(".o")), *parts.split()}
+    return frozenset(filter(None, map(foreign.inside, found)))
 
 
 def _prune(out: Path, left: frozenset[str]) -> None:
@@ -281,8 +284,10 @@ def _prune(out: Path, left: frozenset[str]) -> None:
     folders = set()
     for name in left:
         path = out / name
+        if not path.is_file():
+            continue
         folders.add(path.parent)
-        path.unlink(missing_ok=True)
+        path.unlink()
         path.with_name(f".{path.name}.cmd").unlink(missing_ok=True)
     for folder in folders:
         if not any(path.suffix == ".o" for path in folder.iterdir()):

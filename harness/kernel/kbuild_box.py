@@ -16,6 +16,7 @@ from types import MappingProxyType
 from harness import proc, sandbox
 from harness.arch import Arch
 from harness.deadline import Deadline
+from harness.sandbox import Boxed
 from harness.store import digest
 
 FIXED = {
@@ -60,8 +61,8 @@ def toolchain(deadline: Deadline, cc: str = "gcc", make_vars: Mapping[str, str] 
 
 
 def make(targets: Sequence[str], *, source: Path, out: Path, arch: Arch, toolchain: Toolchain,
-         jobs: int | None = None) -> tuple[str, ...]:
-    """argv of a sandboxed `make` of `targets` (or variables) in `source` with its output in `out`.
+         jobs: int | None = None) -> Boxed:
+    """A sandboxed `make` of `targets` (or variables) in `source` with its output in `out`.
 
     What make prints of one target is together, so that a warning stands below the object it is about (`-O`, make(1)).
     """

@@ -13,14 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import proc
+from harness import foreign, proc, sandbox
 from harness.arch import Arch
 from harness.deadline import Deadline
 from harness.errors import KernelError, UsageError
 from harness.kernel import kbuild_box, kconfig_why
 from harness.kernel.kbuild_box import Toolchain
-from harness.kernel.source import Progress
+from harness.kernel.source import Progress, fetch
 from harness.kernel.tree import Tree, apply, prepare
+from harness.limits import Limits
 from harness.store import Store, digest
 
 _LINE = re.compile(r"^CONFIG_(\w+)=(.+)$")
@@ -84,31 +85,39 @@ def read_fragments(paths: Sequence[Path]) -> tuple[Asked, ...]:
 
 
 def configure(tree: Tree, variant: str, asked: Sequence[Asked], *, arch: Arch, toolchain: Toolchain, store: Store,
-              deadline: Deadline, progress: Progress = lambda _: None) -> Config:
+              deadline: Deadline, progress: Progress = lambda _: None, limits: Limits | None = None) -> Config:
     """The configuration of `tree` for what is asked.
+
+    Args:
+        limits: what make may take.
 
     Raises:
         KernelError: Kconfig fails on this tree, or a symbol did not come out as asked; each such symbol is listed
-            with what was asked, what came out, and what selects it or what it depends on.
+            with what was asked, what came out, and what selects it or what it depends on. Or it took more than its
+            limits, or left something that no configuration leaves.
     """
     key = _key(tree, asked, arch, toolchain, store, deadline)
 
     def make(stage: Path) -> None:
         progress(f"configuring {tree.name}/{variant}")
         source = prepare(tree, store, deadline=deadline, progress=progress)
-        tools = _tools(tree, source, arch, toolchain, store, deadline)
-        with store.staging() as work:
+        tools = _tools(tree, source, arch, toolchain, store, deadline, limits)
+        with store.staging() as folder:
+            work = folder / "out"
+            work.mkdir()
             proc.run(["cp", "-a", f"{tools}/.", str(work)], deadline=deadline)
             lines = "".join(f"CONFIG_{row.symbol}={row.value}\n" for row in asked)
             (work / "asked").write_text(lines, encoding="utf-8")
             argv = kbuild_box.make(["KCONFIG_ALLCONFIG=/build/out/asked", "allnoconfig"], source=source, out=work,
                                    arch=arch, toolchain=toolchain)
             try:
-                proc.run(argv, deadline=deadline, log=work / "log")
+                sandbox.run(argv, deadline=deadline, limits=limits, where=f"{tree.name}/{variant}", log=folder / "log")
             except proc.CommandFailed as failed:
                 raise KernelError("Kconfig fails on this tree", where=f"{tree.name}/{variant}",
                                   detail=failed.completed.tail) from failed
-            text = (work / ".config").read_text(encoding="utf-8")
+            text = foreign.read(work / ".config")
+            if text is None:
+                raise KernelError("Kconfig ended well but left no .config", where=f"{tree.name}/{variant}")
         _check(asked, text, source, arch, f"{tree.name}/{variant}")
         (stage / "config").write_text(text, encoding="utf-8")
 
@@ -130,18 +139,24 @@ def _key(tree: Tree, asked: Sequence[Asked], arch: Arch, toolchain: Toolchain, s
     return digest("config", content, arch.name, [(row.symbol, row.value) for row in asked], toolchain.key)
 
 
-def _tools(tree: Tree, source: Path, arch: Arch, toolchain: Toolchain, store: Store, deadline: Deadline) -> Path:
-    """An output folder with Kconfig's own programs built, shared by all trees whose `scripts/` are the same."""
-    own = [patch.sha256 for patch in tree.patches if any(name.startswith("scripts/") for name in patch.touches)]
+def _tools(tree: Tree, source: Path, arch: Arch, toolchain: Toolchain, store: Store, deadline: Deadline,
+           limits: Limits | None) -> Path:
+    """An output folder with Kconfig's own programs built, shared by all trees whose `scripts/` are the source's.
+
+    Those are built from the source alone: whatever a series does with a Makefile must not get into what others run.
+    """
+    own = any(name.startswith("scripts/") for patch in tree.patches for name in patch.touches)
+    content = [apply(tree, store, deadline=deadline).key] if own else []
 
     def make(stage: Path) -> None:
-        argv = kbuild_box.make(["allnoconfig"], source=source, out=stage, arch=arch, toolchain=toolchain)
+        clean = source if own else fetch(tree.source, store, deadline=deadline)
+        argv = kbuild_box.make(["allnoconfig"], source=clean, out=stage, arch=arch, toolchain=toolchain)
         try:
-            proc.run(argv, deadline=deadline)
+            sandbox.run(argv, deadline=deadline, limits=limits, where=tree.name)
         except proc.CommandFailed as failed:
             raise KernelError("Kconfig fails on this tree", where=tree.name, detail=failed.completed.tail) from failed
 
-    return store.get("kconfig", digest("kconfig", tree.source.sha256, own, arch.name, toolchain.key), make,
+    return store.get("kconfig", digest("kconfig", tree.source.sha256, content, arch.name, toolchain.key), make,
                      deadline=deadline)
 
 

@@ -64,7 +64,7 @@ def _decode(text: bytes, path: Path, deadline: Deadline) -> list[Mail]:
         out.mkdir()
         argv = sandbox.boxed(["sh", "-c", _SPLIT], read={"/mbox": work / "mbox"}, write={"/out": out}, cwd="/out")
         try:
-            proc.run(argv, deadline=deadline)
+            sandbox.run(argv, deadline=deadline, where=str(path))
         except proc.CommandFailed as failed:
             raise UsageError("git cannot read its mails", where=str(path), detail=failed.completed.tail,
                              hint="is it an mbox? `git mailsplit` and `git mailinfo` are what reads it") from failed

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import proc
+from harness import proc, sandbox
 from harness.arch import Arch
 from harness.deadline import Deadline
 from harness.errors import KernelError
@@ -49,7 +49,8 @@ def objects(tree: Tree, config: Config, names: Sequence[str], *, arch: Arch, too
         for targets, jobs in ((["prepare"], None), (wanted, 1)):
             argv = kbuild_box.make(targets, source=source, out=out, arch=arch, toolchain=toolchain, jobs=jobs)
             try:
-                proc.run(argv, deadline=deadline, log=stage / f"{targets[0].replace('/', '-')}.log")
+                sandbox.run(argv, deadline=deadline, where=f"{tree.name}/{config.variant}",
+                            log=stage / f"{targets[0].replace('/', '-')}.log")
             except proc.CommandFailed as failed:
                 raise KernelError(f"make fails on {targets[0]}", where=f"{tree.name}/{config.variant}",
                                   detail=failed.completed.tail) from failed

@@ -12,18 +12,17 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import stat
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from harness import proc, sandbox
+from harness import foreign, proc, sandbox
 from harness.deadline import Deadline
 from harness.errors import KernelError, UsageError
 from harness.kernel import kbuild_box
+from harness.limits import MIB, Limits
 
 _COMMAND = re.compile(r"^(?:saved)?cmd_\S+ := (.*)$", re.MULTILINE)
 _NOTHING: Mapping[str, Path] = MappingProxyType({})
@@ -96,7 +95,7 @@ def files_of(out: Path, name: str) -> frozenset[str]:
 def _notes(out: Path, name: str) -> str:
     """What kbuild wrote down about an object: its command, its source, what it depends on."""
     path = out / Path(name).parent / f".{Path(name).name}.cmd"
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    return foreign.read(path) or ""
 
 
 def _command(out: Path, job: Job) -> str:
@@ -117,26 +116,18 @@ def _command(out: Path, job: Job) -> str:
 
 def _run(out: Path, tree: Path, job: Job, command: str, overrides: Mapping[str, Path],
          deadline: Deadline) -> bytes | KernelError:
-    with tempfile.TemporaryDirectory(prefix="harness-object-") as name:
-        work = Path(name)
+    with foreign.scratch("harness-object-") as work:
         if job.text is not None:
             (work / f"source{Path(source_of(out, job.object) or 'x.c').suffix}").write_text(job.text, encoding="utf-8")
         shown = {f"/build/src/{path}": replacement for path, replacement in overrides.items()}
         argv = sandbox.boxed(["sh", "-c", command], read={"/build/src": tree, "/build/out": out, **shown},
                              write={"/build/job": work}, cwd="/build/out", env=kbuild_box.FIXED)
         try:
-            proc.run(argv, deadline=deadline)
+            sandbox.run(argv, deadline=deadline, where=job.object)
         except proc.CommandFailed as failed:
             return KernelError("it does not compile", where=job.object, detail=failed.completed.tail)
-        return _regular(work / "object.o", job)
+        except KernelError as error:
+            return error
+        made = foreign.read_bytes(work / "object.o", Limits().file * MIB)
+        return made if made is not None else KernelError("its command left no object", where=job.object)
 
-
-def _regular(path: Path, job: Job) -> bytes | KernelError:
-    """The bytes of what the command left, which must be a file: a link could lead anywhere on this host."""
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:  # noqa: PTH123
-            if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                return stream.read()
-    except OSError:
-        pass
-    return KernelError("its command left no object", where=job.object)

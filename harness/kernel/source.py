@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness import proc, sandbox
 from harness.deadline import Deadline
-from harness.errors import HarnessError, InfraError, UsageError
+from harness.errors import UsageError
 from harness.kernel import gitplace, gitrepo
 from harness.kernel.gitrepo import Commit
 from harness.store import Store, digest, file_digest
@@ -194,15 +194,10 @@ def _untar(archive: Path, stage: Path, deadline: Deadline, progress: Progress) -
                          read={"/archive": archive}, write={"/tree": stage}, cwd="/tree",
                          env={"XZ_DEFAULTS": "--threads=0"})
     try:
-        proc.run(argv, deadline=deadline)
+        sandbox.run(argv, deadline=deadline, where=str(archive))
     except proc.CommandFailed as failed:
-        raise _unpack_error(archive, failed) from failed
-
-
-def _unpack_error(archive: Path, failed: proc.CommandFailed) -> HarnessError:
-    full = any("No space left" in line for line in failed.completed.tail)
-    kind = InfraError if full else UsageError
-    return kind("the archive cannot be unpacked", where=str(archive), detail=failed.completed.tail)
+        raise UsageError("the archive cannot be unpacked", where=str(archive),
+                         detail=failed.completed.tail) from failed
 
 
 def _folder_digest(path: Path) -> str:

@@ -25,11 +25,13 @@ def to_junit(report: RunReport) -> bytes:
             if row.kind == kind:
                 _cases(suite, row)
         _count(suite)
+        _properties(suite, report)
     if report.error:
         suite = ET.SubElement(root, "testsuite", name=f"{report.plan}.run")
         case = ET.SubElement(suite, "testcase", classname="run", name="run")
         ET.SubElement(case, "error", message=clean(report.error), type="stopped")
         _count(suite)
+        _properties(suite, report)
     _count(root)
     ET.indent(root)
     return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True))
@@ -52,6 +54,13 @@ def _case(suite: ET.Element, classname: str, name: str, verdict: Verdict, said: 
         element.text = clean("\n".join(detail))
     else:
         ET.SubElement(case, "system-out").text = clean(said)
+
+
+def _properties(suite: ET.Element, report: RunReport) -> None:
+    """What foreign code ran in."""
+    properties = ET.Element("properties")
+    ET.SubElement(properties, "property", name="sandbox", value=clean(report.sandbox or "none: nothing ran"))
+    suite.insert(0, properties)
 
 
 def _count(suite: ET.Element) -> None:

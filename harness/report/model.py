@@ -25,6 +25,7 @@ class RunReport:
         started: ISO 8601, UTC.
         seconds: wall-clock time.
         host: facts of the machine and its tools, by name.
+        sandbox: what foreign code ran in; empty where the run stopped before any did.
         inputs: what went in, by name: source, patches, toolchain.
         claims: what the plan claims.
         rows: the results, in the order of the table.
@@ -38,6 +39,7 @@ class RunReport:
     started: str
     seconds: float
     host: dict[str, str]
+    sandbox: str
     inputs: dict[str, object]
     claims: tuple[Claim, ...]
     rows: tuple[Row, ...]
@@ -55,7 +57,7 @@ def to_json(report: RunReport) -> dict[str, object]:
     return {
         "schema": SCHEMA, "plan": report.plan, "command": report.command, "started": report.started,
         "seconds": round(report.seconds, 1), "exit_code": int(report.code), "error": clean(report.error),
-        "host": report.host, "inputs": report.inputs,
+        "host": report.host, "sandbox": report.sandbox, "inputs": report.inputs,
         "claims": [dataclasses.asdict(claim) for claim in report.claims],
         "rows": [_row(row) for row in report.rows],
         "builds": list(report.builds),

@@ -27,6 +27,7 @@ def show(report: RunReport, console: Console) -> None:
     console.print(table)
     for claim in report.claims:
         console.print(f"{escape(claim.id)}: {escape(clean(claim.says))}", style="dim")
+    console.print(f"sandbox: {escape(clean(report.sandbox))}", style="dim")
     for row in report.rows:
         if row.verdict in (Verdict.FAIL, Verdict.ERROR) and row.detail:
             console.print(f"\n[{_STYLE[row.verdict]}]{row.verdict}[/] {escape(_label(row))} {escape(row.variant)}")

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import proc, proof, sandbox
+from harness import proof, sandbox
 from harness.builds import Inputs
 from harness.compare.objdiff import compare
 from harness.compare.values import ObjectDelta
@@ -170,8 +170,8 @@ done
 
 def kernels_own(pairs: Sequence[Pair], folder: Path, deadline: Deadline) -> dict[str, Tools]:
     """What scripts/objdiff and scripts/bloat-o-meter of the tree say of each pair in `folder`, by the row's key."""
-    proc.run(sandbox.boxed(["sh", "-c", _TOOLS], read={"/kernel": pairs[0].source}, write={"/build/job": folder},
-                           cwd="/build/job"), deadline=deadline)
+    sandbox.run(sandbox.boxed(["sh", "-c", _TOOLS], read={"/kernel": pairs[0].source}, write={"/build/job": folder},
+                              cwd="/build/job"), deadline=deadline)
     said = (folder / "objdiff.txt").read_text(encoding="utf-8", errors="replace")
     return {pair.seed.key: Tools(objdiff=_objdiff(said, pair.seed.key),
                                  bloat=_bloat((folder / f"{pair.seed.key}.bloat").read_text(encoding="utf-8")))

@@ -35,7 +35,7 @@ from harness.store import Store, default_root
 from harness.vm.accel import bare_boot
 from harness.vm.machine import boot
 from harness.vm.qemu import MachineSpec
-from tests.bench import objdiff
+from tests.bench import objdiff, sandbox
 from tests.bench.objdiff import Rows
 from tests.conftest import PLAN, ROOT
 
@@ -133,6 +133,8 @@ def main() -> None:
     rows += objdiff.measure((kernels["base/none"], control), (kernels["base/both"], kernels["patched/both"]),
                             prepare(inputs.trees["base"], store, deadline=Deadline.after(900)), script, options.runs,
                             None if options.short else full_build(inputs, kernels["base/none"], store))
+    rows += sandbox.measure(prepare(inputs.trees["base"], store, deadline=Deadline.after(900)), kernels["base/none"],
+                            inputs.toolchain, options.runs)
     rows += build_times(list(kernels.values()))
     write(rows, " ".join(["python -m tests.bench", *sys.argv[1:]]))
 

@@ -65,7 +65,7 @@ def bloat_o_meter(clean_tree: Path, base: Path, patched: Path) -> Said:
     sums: dict[str, tuple[int, int, int, int]] = {}
     names: dict[tuple[str, str], tuple[int, int]] = {}
     kind, moved = "", (0, 0)
-    for line in proc.run(argv, deadline=Deadline.after(60)).stdout.splitlines():
+    for line in sandbox.run(argv, deadline=Deadline.after(60)).stdout.splitlines():
         if line.startswith("add/remove:"):
             up, down = line.split("up/down: ")[1].split(" ")[0].split("/")
             moved = int(up), -int(down)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from harness.claims import Check, LayoutStatement
 from harness.errors import UsageError
 from harness.kernel.gitrange import GitRange
+from harness.limits import Limits
 from harness.plan import read_plan
 
 ROOT = Path(__file__).parents[2]
@@ -188,3 +189,16 @@ def test_two_suites_of_one_name_are_refused(tmp_path: Path) -> None:
     text = GOOD.replace("claims:", "suites: [one/test_same.py, two/test_same.py]\nclaims:")
     with pytest.raises(UsageError, match="two suites are called test_same"):
         read_plan(plan(tmp_path, text))
+
+
+def test_limits_of_a_step(tmp_path: Path) -> None:
+    assert read_plan(plan(tmp_path, GOOD)).limits == Limits()
+    assert read_plan(plan(tmp_path, f"{GOOD}limits: {{seconds: 7, memory: 9}}\n")).limits == Limits(seconds=7, memory=9)
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("{second: 7}", "did you mean `seconds`"), ("{file: 0}", "at least 1"), ("{files: x}", "a whole number"),
+])
+def test_limits_that_are_none(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        read_plan(plan(tmp_path, f"{GOOD}limits: {text}\n"))

@@ -21,7 +21,8 @@ from harness.report.model import RunReport
 def report(*rows: Row, error: str = "", code: ExitCode | None = None) -> RunReport:
     claim = Claim(id="C1", says="no [bold]change[/]", check=Check.OBJDIFF, variants=("none",), expect="identical")
     return RunReport(plan="p", command="harness run p", started="2026-01-01T00:00:00+00:00", seconds=1.25, host={},
-                     inputs={}, claims=(claim,), rows=rows, builds=(), error=error, error_code=code)
+                     sandbox="bubblewrap 1", inputs={}, claims=(claim,), rows=rows, builds=(), error=error,
+                     error_code=code)
 
 
 def row(verdict: Verdict, **changes: object) -> Row:
@@ -73,6 +74,13 @@ def test_the_table_fits_80_columns_and_shows_failures_in_detail() -> None:
     assert "line 0" in text
     assert "18 more lines in results.json" in text
     assert "no [bold]change[/]" in text
+
+
+def test_every_form_says_what_the_sandbox_was() -> None:
+    value = report(row(Verdict.PASS))
+    assert model.to_json(value)["sandbox"] == "bubblewrap 1"
+    assert "sandbox: bubblewrap 1" in shown(value)
+    assert b'<property name="sandbox" value="bubblewrap 1"' in junit.to_junit(value)
 
 
 @given(st.text())

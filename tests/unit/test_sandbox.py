@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import os
+import re
 import socket
 from pathlib import Path
 
 import pytest
 
-from harness import proc, sandbox
+from harness import host, proc, sandbox
 from harness.deadline import Deadline
+from harness.errors import DeadlineExpired, InfraError, KernelError
+from harness.limits import LimitExceeded, Limits
 
 
 def inside(script: str, tmp_path: Path) -> proc.Completed:
@@ -17,7 +21,10 @@ def inside(script: str, tmp_path: Path) -> proc.Completed:
     (tmp_path / "write").mkdir(exist_ok=True)
     argv = sandbox.boxed(["sh", "-c", script], read={"/box/read": tmp_path / "read"},
                          write={"/box/write": tmp_path / "write"}, cwd="/box/write", env={"GIVEN": "1"})
-    return proc.run(argv, deadline=Deadline.after(30), check=False)
+    try:
+        return sandbox.run(argv, deadline=Deadline.after(30))
+    except proc.CommandFailed as failed:
+        return failed.completed
 
 
 def test_only_what_was_given_is_writable(tmp_path: Path) -> None:
@@ -63,3 +70,117 @@ def _command(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:  # it ended since it was listed
         return b""
+
+
+def step(script: str, tmp_path: Path) -> sandbox.Boxed:
+    (tmp_path / "write").mkdir(exist_ok=True)
+    return sandbox.boxed(["sh", "-c", script], read={}, write={"/box/write": tmp_path / "write"}, cwd="/box/write")
+
+
+@pytest.mark.parametrize("script", [
+    "echo x > /foo", "echo x > /dev/foo", "echo x > /proc/sys/kernel/hostname",
+    "cat /proc/sys/vm/swappiness > /proc/sys/vm/swappiness", "chmod 666 /dev/null", "touch /dev/zero",
+    "mkdir /box/other", "mount -o remount,rw,bind /box/read && echo x > /box/read/foo", "umount /box/read",
+    "mknod x c 1 3",
+    "unshare -Urm sh -c 'mount -o remount,rw,bind /box/read'", "unshare -Urm umount /box/read", "hostname foo",
+])
+def test_it_has_no_rights_that_undo_the_box(tmp_path: Path, script: str) -> None:
+    """Whoever starts it: root keeps its capabilities unless they are dropped."""
+    assert inside(script, tmp_path).returncode != 0
+    assert not list((tmp_path / "read").iterdir())
+
+
+def test_it_has_no_capabilities(tmp_path: Path) -> None:
+    rows = dict(line.split(":\t") for line in inside("grep -E '^(Cap|NoNew)' /proc/self/status", tmp_path).stdout.split(
+        "\n") if line)
+    assert rows == {"CapInh": "0" * 16, "CapPrm": "0" * 16, "CapEff": "0" * 16, "CapBnd": "0" * 16, "CapAmb": "0" * 16,
+                    "NoNewPrivs": "1"}
+
+
+def test_what_it_was_given_is_limited(tmp_path: Path) -> None:
+    limits = Limits(processes=100, memory=1000, file=10, scratch=5)
+    said = sandbox.run(step("ulimit -a; df -k /tmp /dev/shm | tail -2", tmp_path), limits=limits,
+                       deadline=Deadline.after(20)).stdout
+    assert re.search(r"(?m)^process\s+164$", said), said
+    assert re.search(r"(?m)^data\(kbytes\)\s+1286144$", said), said
+    assert re.search(r"(?m)^file\(blocks\)\s+20480$", said), said
+    assert len(re.findall(r"(?m)^tmpfs\s+5120\s", said)) == 2, said
+
+
+def test_a_user_that_is_not_root_has_a_number_of_processes_of_its_own(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel counts them in each user namespace, what else the user runs does not matter."""
+    if os.getuid() != 0:
+        pytest.skip("takes another user's rights, which root can")
+    (tmp_path / "write").mkdir()
+    for folder in (tmp_path, *tmp_path.parents):
+        if not folder.stat().st_mode & 1:
+            folder.chmod(folder.stat().st_mode | 0o001)
+    (tmp_path / "write").chmod(0o777)
+    script = "for i in $(seq 300); do sleep 9 & done"
+    with monkeypatch.context() as patch:
+        patch.setattr("os.geteuid", lambda: 65534)
+        argv = step(script, tmp_path).command(Limits(processes=50))
+    done = proc.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", *argv],
+                    deadline=Deadline.after(30), check=False)
+    assert done.returncode != 0, done
+    assert "annot fork" in done.stderr
+
+
+def test_a_limit_that_was_hit_is_an_error_of_the_series(tmp_path: Path) -> None:
+    """Here one that the watchdog sees; tests/run/test_hostile.py has all."""
+    with pytest.raises(LimitExceeded) as caught:
+        sandbox.run(step("for i in $(seq 60); do sleep 30 & done; wait", tmp_path), limits=Limits(processes=40),
+                    deadline=Deadline.after(20), where="patched/both")
+    assert isinstance(caught.value, KernelError)
+    assert re.search(r"patched/both: it started \d+ processes: the limit is 40 \(processes and threads at once\)\n"
+                     "  hint: if this kernel needs more, raise `processes` of `limits:` in the plan", str(caught.value))
+
+
+def test_words_that_are_no_failure_are_not_taken_for_one(tmp_path: Path) -> None:
+    with pytest.raises(proc.CommandFailed):
+        sandbox.run(step("echo 'x.c:1: error: no Cannot allocate memory in this scope' >&2; exit 1", tmp_path),
+                    deadline=Deadline.after(20))
+
+
+def test_the_callers_own_deadline_is_nobodys_fault(tmp_path: Path) -> None:
+    with pytest.raises(DeadlineExpired):
+        sandbox.run(step("sleep 100", tmp_path), deadline=Deadline.after(0.5))
+
+
+def test_it_is_over_only_when_all_of_it_is(tmp_path: Path) -> None:
+    """What writes on and on in the background cannot change what is there when the step has ended."""
+    for _ in range(10):
+        sandbox.run(step("(setsid sh -c 'i=0; while :; do echo $i > n; i=$((i+1)); done' >/dev/null 2>&1 &); "
+                         "while [ ! -s n ]; do :; done", tmp_path), deadline=Deadline.after(20))
+        first = (tmp_path / "write/n").stat()
+        assert (tmp_path / "write/n").stat() == first
+        assert not [path for path in Path("/proc").glob("[0-9]*/cwd") if _link(path) == str(tmp_path / "write")]
+
+
+def _link(path: Path) -> str:
+    try:
+        return str(path.readlink())
+    except OSError:
+        return ""
+
+
+def test_a_broken_bubblewrap_is_the_labs_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bwrap").write_text("#!/bin/sh\n[ $1 = --version ] && exit\n"
+                                    "echo 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    path = host.search_path()
+    monkeypatch.setattr("harness.host.search_path", lambda: f"{tmp_path}:{path}")
+    for call in (lambda: sandbox.describe(Deadline.after(20)),
+                 lambda: sandbox.run(step("true", tmp_path), deadline=Deadline.after(20))):
+        with pytest.raises(InfraError, match=r"does not work on this host[\s\S]*No permissions[\s\S]*user namespaces"):
+            call()
+
+
+def test_a_full_disk_is_the_labs_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = step("echo 'gcc: error writing out.o: No space left on device' >&2; exit 1", tmp_path)
+    with pytest.raises(LimitExceeded, match="scratch space in the sandbox"):
+        sandbox.run(said, deadline=Deadline.after(20))
+    monkeypatch.setattr("harness.sandbox._full", lambda _: True)
+    with pytest.raises(InfraError, match="the disk is full"):
+        sandbox.run(said, deadline=Deadline.after(20))

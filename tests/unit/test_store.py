@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.deadline import Deadline
-from harness.store import Store, digest, remove
+from harness.foreign import remove
+from harness.store import Store, digest
 
 SOON = 20.0
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -215,8 +216,14 @@ def test_overlapping_sections_are_refused(victims: Victims) -> None:
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InfraError, match="No such file"):
+    with pytest.raises(InfraError, match="no such file"):
         elf.read(tmp_path / "no.o")
+
+
+def test_a_fifo_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(InfraError, match="not a regular file"):
+        elf.read(tmp_path / "fifo")
 
 
 def test_comparing_an_object_with_itself_is_identical(cc: Compile) -> None:

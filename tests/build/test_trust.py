@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a series leaves stays with it: nothing of it gets into what others are built with, or out of its folder.
+
+On a tree of a few lines, whose Makefile does what these tests need of the kernel's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import builds
+from harness.builds import Inputs
+from harness.deadline import Deadline
+from harness.kernel.kbuild import Build
+from harness.plan import read_plan
+from harness.report.progress import Progress
+from harness.store import Store
+from tests.build.conftest import write_patch
+
+MAKEFILE = """\
+allnoconfig:
+\t@mkdir -p $(O)/scripts/kconfig
+\t@[ -e $(O)/scripts/kconfig/conf ] || echo clean > $(O)/scripts/kconfig/conf
+\t@cat $(KCONFIG_ALLCONFIG) < /dev/null > $(O)/.config
+bzImage:
+\t@mkdir -p $(O)/arch/x86/boot
+\t@touch $(O)/arch/x86/boot/bzImage $(O)/vmlinux $(O)/vmlinux.o
+\t@cp /build/src/names $(O)/modules.order
+\t@if grep -q CONFIG_TWO=y $(O)/.config; then : > $(O)/modules.order; fi
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A plan on the small tree, with two variants; its series is what lies in `series/`."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name, text in (("Makefile", MAKEFILE), ("Kconfig", ""), ("names", "net/a.ko\n"), ("file", "old\n")):
+        (tree / name).write_text(text)
+    for name in ("ONE", "TWO"):
+        (tmp_path / name).write_text(f"CONFIG_{name}=y\n")
+    (tmp_path / "plan.yaml").write_text(
+        "source: {dir: tree}\nseries: series/*.patch\nvariants:\n  one: [ONE]\n  two: [TWO]\n")
+    return tmp_path
+
+
+def made(small: Path, side: str, variant: str, store: Store) -> tuple[Inputs, Build]:
+    inputs = builds.resolve(read_plan(small), Deadline.after(60))
+    config = builds.configure(inputs, side, variant, store=store, progress=Progress(quiet=True))
+    return inputs, builds.build(inputs, side, config, store=store, progress=Progress(quiet=True))
+
+
+def test_what_kconfig_runs_is_built_from_the_source_alone(small: Path, tmp_path: Path) -> None:
+    write_patch(small / "series", "Makefile", MAKEFILE, MAKEFILE.replace("echo clean", "echo hostile"))
+    store = Store(root=tmp_path / "cache")
+    made(small, "patched", "one", store)
+    assert [path.read_text() for path in store.root.glob("kconfig/*/data/scripts/kconfig/conf")] == ["clean\n"]
+
+
+def test_base_never_starts_from_a_build_of_the_series(small: Path, tmp_path: Path) -> None:
+    write_patch(small / "series", "file", "old\n", "new\n")
+    store = Store(root=tmp_path / "cache")
+    assert made(small, "patched", "one", store)[1].seed == ""
+    assert made(small, "base", "one", store)[1].seed == ""
+    assert made(small, "base", "two", store)[1].seed == "base/one"
+    assert made(small, "patched", "two", store)[1].seed == "base/two"
+
+
+@pytest.mark.parametrize("how", ["{victim}.ko", "../../../../../../../../../../../../../../../..{victim}.ko"])
+def test_a_name_that_a_build_left_removes_nothing_of_ours(small: Path, tmp_path: Path, how: str) -> None:
+    """What the seed was linked from, and the new kernel is not, is removed from the output; and nothing else."""
+    victim = tmp_path / "victim"
+    victim.with_suffix(".o").write_text("ours")
+    write_patch(small / "series", "names", "net/a.ko\n", how.format(victim=victim) + "\n")
+    store = Store(root=tmp_path / "cache")
+    made(small, "patched", "one", store)
+    assert made(small, "patched", "two", store)[1].seed == "patched/one"
+    assert victim.with_suffix(".o").read_text() == "ours"
