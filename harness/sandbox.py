@@ -101,7 +101,7 @@ def boxed(argv: Sequence[str], *, read: Mapping[str, Path], write: Mapping[str, 
 
 def run(step: Boxed, *, deadline: Deadline, limits: Limits | None = None, where: str | None = None,
         stdin: bytes | None = None, log: Path | None = None, on_line: Callable[[str], None] | None = None,
-        check: bool = True) -> Completed:
+        check: bool = True, inspected: bool = True) -> Completed:
     """Run a step on foreign code in the box, to its end and that of all it started.
 
     Args:
@@ -109,6 +109,7 @@ def run(step: Boxed, *, deadline: Deadline, limits: Limits | None = None, where:
         limits: what it may take.
         where: what it is called in messages: `patched/both`.
         stdin, log, on_line, check: as `proc.run` has them.
+        inspected: whether what it left is looked over here; where not, the caller does.
 
     Raises:
         CommandFailed: it ended with another code than 0.
@@ -138,7 +139,7 @@ def run(step: Boxed, *, deadline: Deadline, limits: Limits | None = None, where:
         if check:
             raise
         done = failed.completed
-    for folder in step.write:
+    for folder in step.write if inspected else ():
         watchdog.hold(foreign.inspect(folder, where))
     return done
 

@@ -89,7 +89,8 @@ class Mirror:
         argv = sandbox.boxed(["git", *arguments], read=shown if change else {**shown, **own},
                              write={**(write or {}), **(own if change else {})}, cwd=cwd,
                              env={**ENV, "GIT_DIR": "/mirror", **(env or {})})
-        return sandbox.run(argv, deadline=deadline, stdin=stdin, where=str(self.place), check=check)
+        return sandbox.run(argv, deadline=deadline, stdin=stdin, where=str(self.place), check=check,
+                           inspected=False)
 
     def resolve(self, ref: str, deadline: Deadline) -> Commit:
         """The commit that a ref, an id or an expression like `v6.1~2` names.

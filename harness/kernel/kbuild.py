@@ -234,7 +234,7 @@ def _make(out: Path, source: Path, name: str, arch: Arch, toolchain: Toolchain, 
             counted(compiled)
 
     argv = kbuild_box.make([arch.image_target, "modules"] if config_has_modules(out) else [arch.image_target],
-                           source=source, out=out, arch=arch, toolchain=toolchain)
+                           source=source, out=out, arch=arch, toolchain=toolchain, grouped=True)
     try:
         sandbox.run(argv, deadline=deadline, limits=limits, where=name, log=log, on_line=line)
     except proc.CommandFailed as failed:

@@ -61,13 +61,16 @@ def toolchain(deadline: Deadline, cc: str = "gcc", make_vars: Mapping[str, str] 
 
 
 def make(targets: Sequence[str], *, source: Path, out: Path, arch: Arch, toolchain: Toolchain,
-         jobs: int | None = None) -> Boxed:
+         jobs: int | None = None, grouped: bool = False) -> Boxed:
     """A sandboxed `make` of `targets` (or variables) in `source` with its output in `out`.
 
-    What make prints of one target is together, so that a warning stands below the object it is about (`-O`, make(1)).
+    Args:
+        jobs: how many commands at once; one a core where None.
+        grouped: what is printed of one target is together, so that a warning stands below the object it is about
+            (`-O`, make(1)). make keeps it in /tmp until then, and says nothing at all where that is full.
     """
     return sandbox.boxed(
         ["make", "-C", "/build/src", "O=/build/out", f"ARCH={arch.make_arch}", f"CC={toolchain.cc}", "LOCALVERSION=",
-         *(f"{name}={value}" for name, value in toolchain.make_vars), "-Otarget",
+         *(f"{name}={value}" for name, value in toolchain.make_vars), *(["-Otarget"] if grouped else []),
          f"-j{jobs or len(os.sched_getaffinity(0))}", *targets],
         read={"/build/src": source}, write={"/build/out": out}, cwd="/build/out", env=FIXED)

@@ -120,7 +120,7 @@ def fetch(source: Source, store: Store, *, deadline: Deadline, progress: Progres
         _UNPACK[source.kind](source, store, stage, deadline, progress)
         if not (stage / "Kconfig").is_file():
             raise UsageError("no kernel tree in it: no Kconfig at its top", where=str(source))
-        _check_links(stage, str(source))
+        _check_entries(stage, str(source))
 
     return store.get("source", source.key, make, deadline=deadline, content=False, waiting=progress)
 
@@ -174,12 +174,16 @@ _UNPACK = {SourceKind.DEBIAN: _from_debian, SourceKind.TARBALL: _from_tarball, S
            SourceKind.GIT: _from_git}
 
 
-def _check_links(tree: Path, source: str) -> None:
-    """Refuse a tree with a symbolic link that leaves it: what is read through one would be the host's."""
+def _check_entries(tree: Path, source: str) -> None:
+    """Refuse a tree with anything but files, folders and symbolic links that stay in it."""
     top = os.path.realpath(tree)
     for where, folders, names in os.walk(tree):
         for entry in (Path(where, name) for name in (*folders, *names)):
-            if not entry.is_symlink():
+            mode = entry.lstat().st_mode
+            if not stat.S_ISLNK(mode):
+                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                    raise UsageError(f"something else than a file in the tree: {entry.relative_to(tree)}", where=source,
+                                     hint="remove it from the source")
                 continue
             target = os.path.realpath(entry)
             if entry.readlink().is_absolute() or not (target == top or target.startswith(f"{top}/")):
@@ -194,7 +198,7 @@ def _untar(archive: Path, stage: Path, deadline: Deadline, progress: Progress) -
                          read={"/archive": archive}, write={"/tree": stage}, cwd="/tree",
                          env={"XZ_DEFAULTS": "--threads=0"})
     try:
-        sandbox.run(argv, deadline=deadline, where=str(archive))
+        sandbox.run(argv, deadline=deadline, where=str(archive), inspected=False)
     except proc.CommandFailed as failed:
         raise UsageError("the archive cannot be unpacked", where=str(archive),
                          detail=failed.completed.tail) from failed

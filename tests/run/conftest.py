@@ -54,7 +54,9 @@ def half_written() -> list[Path]:
         lock = FileLock(f"{path}.lock")
         if path.is_dir():
             with contextlib.suppress(Timeout), lock.acquire(timeout=0):
-                found.append(path)
+                # whoever held it may have removed the folder since
+                if path.is_dir():
+                    found.append(path)
     return found
 
 
