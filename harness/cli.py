@@ -251,7 +251,8 @@ def layout(plan: Path, struct: str, headers: tuple[str, ...], variants: tuple[st
     from harness import builds, layouts
     from harness.compare.layout import Layout
     from harness.deadline import Deadline
-    from harness.plan import HEADER, TAG, read_plan
+    from harness.plan import read_plan
+    from harness.plan_claims import HEADER, TAG
 
     if not re.fullmatch(TAG, struct) or not all(re.fullmatch(HEADER, header) for header in headers):
         raise UsageError("this is no structure of a header", where=f"struct {struct} of {', '.join(headers)}",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A plan (YAML) to values. Unknown keys and wrong types are refused with file and line. The only import of yaml.
+"""A plan (YAML) to values. Unknown keys and wrong types are refused with file and line.
 
 docs/plan.md describes every key for those who write plans.
 """
@@ -7,27 +7,20 @@ docs/plan.md describes every key for those who write plans.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
 
-import yaml
-
-from harness.claims import EXPECTATIONS, Check, Claim, LayoutStatement
-from harness.compare.size import FIGURES
+from harness.claims import Claim
 from harness.errors import UsageError
 from harness.kernel.gitplace import is_url
 from harness.kernel.gitrange import GitRange
 from harness.limits import Limits
+from harness.node import Node, read_node
+from harness.plan_claims import read_claims
 
 PLAN_FILE = "plan.yaml"
-TAG = r"[A-Za-z_]\w*"
-HEADER = r"[\w.+-][\w.+/-]*"
-"""What the tag of a structure and the name of a header may be: nothing that ends the C line it is put into."""
-
-_Word = TypeVar("_Word", bound=str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,115 +123,14 @@ def read_plan(path: Path) -> Plan:
     Raises:
         UsageError: it is not there, is no YAML, has an unknown key or a value of a wrong type; file and line are named.
     """
-    file = path / PLAN_FILE if path.is_dir() else path
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"the plan cannot be read: {error.strerror}", where=str(file),
-                         hint="name a plan file, or a folder with a plan.yaml in it") from error
-    except UnicodeDecodeError as error:
-        raise UsageError("the plan is not UTF-8 text", where=str(file)) from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UsageError(f"not YAML: {error.problem}", where=f"{file}:{line}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"not YAML: {error}", where=str(file)) from error
-    if node is None:
-        raise UsageError("the plan is empty", where=str(file))
-    return _plan(_Node(file=file, node=node, key="plan"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Node:
-    """A YAML node with its place, read by asking for what it should be."""
-
-    file: Path
-    node: yaml.Node
-    key: str
-
-    @property
-    def where(self) -> str:
-        return f"{self.file}:{self.node.start_mark.line + 1}"
-
-    def wrong(self, wanted: str) -> UsageError:
-        kinds = {yaml.ScalarNode: "the value", yaml.SequenceNode: "a list", yaml.MappingNode: "a mapping"}
-        got = kinds[type(self.node)]
-        shown = f" {self.node.value!r}" if isinstance(self.node, yaml.ScalarNode) else ""
-        return UsageError(f"`{self.key}` must be {wanted}, not {got}{shown}", where=self.where)
-
-    def mapping(self, known: Sequence[str] | None = None, required: Sequence[str] = ()) -> dict[str, _Node]:
-        """Its entries; keys outside `known`, keys given twice and missing `required` ones are refused."""
-        if not isinstance(self.node, yaml.MappingNode):
-            raise self.wrong("a mapping")
-        found: dict[str, _Node] = {}
-        for key_node, value_node in self.node.value:
-            key = str(key_node.value)
-            where = f"{self.file}:{key_node.start_mark.line + 1}"
-            if known is not None and key not in known:
-                near = get_close_matches(key, known, n=1)
-                raise UsageError(f"unknown key `{key}` in `{self.key}`", where=where,
-                                 hint=f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}")
-            if key in found:
-                raise UsageError(f"`{key}` is given twice in `{self.key}`", where=where)
-            found[key] = _Node(file=self.file, node=value_node, key=key)
-        for key in required:
-            if key not in found:
-                raise UsageError(f"`{self.key}` lacks `{key}`", where=self.where)
-        return found
-
-    def items(self) -> tuple[_Node, ...]:
-        """Its elements; a single value counts as a list of one."""
-        if isinstance(self.node, yaml.SequenceNode):
-            return tuple(_Node(file=self.file, node=child, key=self.key) for child in self.node.value)
-        if isinstance(self.node, yaml.ScalarNode):
-            return (self,)
-        raise self.wrong("a list")
-
-    def text(self) -> str:
-        if not isinstance(self.node, yaml.ScalarNode) or self.node.tag == "tag:yaml.org,2002:null":
-            raise self.wrong("text")
-        return str(self.node.value)
-
-    def texts(self) -> tuple[str, ...]:
-        return tuple(item.text() for item in self.items())
-
-    def integer(self, least: int) -> int:
-        if not isinstance(self.node, yaml.ScalarNode) or self.node.tag != "tag:yaml.org,2002:int":
-            raise self.wrong("a whole number")
-        try:
-            value = int(self.node.value, 0)
-        except ValueError:
-            raise self.wrong("a whole number") from None
-        if value < least:
-            raise UsageError(f"`{self.key}` must be at least {least}, not {value}", where=self.where)
-        return value
-
-    def flag(self) -> bool:
-        if not isinstance(self.node, yaml.ScalarNode) or self.node.tag != "tag:yaml.org,2002:bool":
-            raise self.wrong("true or false")
-        return str(self.node.value).lower() in ("true", "yes", "on")
-
-    def matching(self, pattern: str, wanted: str) -> str:
-        value = self.text()
-        if not re.fullmatch(pattern, value, re.ASCII):
-            raise self.wrong(wanted)
-        return value
-
-    def choice(self, known: Sequence[_Word]) -> _Word:
-        value = self.text()
-        for word in known:
-            if word == value:
-                return word
-        raise self.wrong(f"one of {', '.join(known)}")
+    return _plan(read_node(path / PLAN_FILE if path.is_dir() else path, "plan"))
 
 
 _KEYS = ("source", "base", "series", "fuzz", "arch", "cc", "make_vars", "variants", "claims", "suites", "control",
          "lab", "limits")
 
 
-def _plan(root: _Node) -> Plan:
+def _plan(root: Node) -> Plan:
     entries = root.mapping(_KEYS, required=("source", "series", "variants"))
     variants = _variants(entries["variants"])
     names = tuple(variant.name for variant in variants)
@@ -250,7 +142,7 @@ def _plan(root: _Node) -> Plan:
         arch=entries["arch"].text() if "arch" in entries else "x86_64",
         cc=entries["cc"].matching(r"[\w.+-]+", "a compiler, as `gcc-12` or `clang`") if "cc" in entries else "gcc",
         make_vars=_make_vars(entries["make_vars"]) if "make_vars" in entries else (),
-        variants=variants, claims=_claims(entries["claims"], names) if "claims" in entries else (),
+        variants=variants, claims=read_claims(entries["claims"], names) if "claims" in entries else (),
         suites=_suites(entries["suites"]) if "suites" in entries else (),
         control=control, lab=_lab(entries["lab"]) if "lab" in entries else LabSpec(),
         limits=_limits(entries["limits"]) if "limits" in entries else Limits())
@@ -270,7 +162,7 @@ _SOURCES: Mapping[str, tuple[str, ...]] = {
 _ALL_NEEDED = ("debian", "git")
 
 
-def _source(node: _Node) -> SourceSpec:
+def _source(node: Node) -> SourceSpec:
     entries = node.mapping(tuple(dict.fromkeys(key for keys in _SOURCES.values() for key in keys)))
     kinds = [kind for kind in _SOURCES if kind in entries]
     if len(kinds) != 1:
@@ -283,19 +175,19 @@ def _source(node: _Node) -> SourceSpec:
                       sha256=value.get("sha256", ""))
 
 
-def _git_or_path(node: _Node, *, git: bool = True) -> str:
+def _git_or_path(node: Node, *, git: bool = True) -> str:
     """A path from the plan's folder, made absolute; or with `git` a URL, as it is."""
     value = node.text()
     return value if git and is_url(value) else str((node.file.parent / Path(value).expanduser()).resolve())
 
 
-def _series(node: _Node) -> tuple[str | GitRange, ...]:
+def _series(node: Node) -> tuple[str | GitRange, ...]:
     """Patterns, folders and files as text, and ranges of commits; one of them, or a list."""
-    items = node.items() if isinstance(node.node, yaml.SequenceNode) else (node,)
-    return tuple(_range(item) if isinstance(item.node, yaml.MappingNode) else item.text() for item in items)
+    items = node.items() if node.is_list else (node,)
+    return tuple(_range(item) if item.is_mapping else item.text() for item in items)
 
 
-def _range(node: _Node) -> GitRange:
+def _range(node: Node) -> GitRange:
     """`{git: REPOSITORY, range: A..B}`, or `{git: REPOSITORY, base: A, tip: B}`."""
     entries = node.mapping(("git", "range", "base", "tip"), required=("git",))
     if "range" in entries:
@@ -315,7 +207,7 @@ _OUR_VARS = ("O", "M", "W", "V", "ARCH", "CC", "LOCALVERSION")
 """Variables of make that are ours to set; those that begin with KBUILD_ are, too."""
 
 
-def _make_vars(node: _Node) -> tuple[tuple[str, str], ...]:
+def _make_vars(node: Node) -> tuple[tuple[str, str], ...]:
     found = []
     for name, entry in node.mapping().items():
         if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name, re.ASCII):
@@ -327,7 +219,7 @@ def _make_vars(node: _Node) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(found))
 
 
-def _variants(node: _Node) -> tuple[Variant, ...]:
+def _variants(node: Node) -> tuple[Variant, ...]:
     found = tuple(Variant(name=name, fragments=tuple(_fragment(item) for item in entry.items()))
                   for name, entry in node.mapping().items())
     if not found:
@@ -344,7 +236,7 @@ def fragment_files() -> tuple[Path, ...]:
     return tuple(sorted((Path(__file__).resolve().parent.parent / "kernel-configs").glob("*.config")))
 
 
-def _fragment(node: _Node) -> Path:
+def _fragment(node: Node) -> Path:
     """A fragment by its name in the nearest `kernel-configs/` at or above the plan, or by a path from the plan."""
     name = node.text()
     own = node.file.parent / name
@@ -366,7 +258,7 @@ def _upward(start: Path, name: str) -> Path | None:
     return next((folder / name for folder in places if (folder / name).exists()), None)
 
 
-def _suites(node: _Node) -> tuple[Suite, ...]:
+def _suites(node: Node) -> tuple[Suite, ...]:
     found: list[Suite] = []
     for item in node.items():
         path = _upward(item.file, item.text())
@@ -380,67 +272,11 @@ def _suites(node: _Node) -> tuple[Suite, ...]:
     return tuple(found)
 
 
-def _lab(node: _Node) -> LabSpec:
+def _lab(node: Node) -> LabSpec:
     least = {"memory": 64, "cpus": 1, "boot_timeout": 1, "test_timeout": 1}
     return LabSpec(**{key: entry.integer(least[key]) for key, entry in node.mapping(tuple(least)).items()})
 
 
-def _limits(node: _Node) -> Limits:
+def _limits(node: Node) -> Limits:
     known = tuple(row.name for row in fields(Limits))
     return Limits(**{key: entry.integer(1) for key, entry in node.mapping(known).items()})
-
-
-def _claims(node: _Node, variants: tuple[str, ...]) -> tuple[Claim, ...]:
-    return tuple(_claim(name, entry, variants) for name, entry in node.mapping().items())
-
-
-_MOST_BYTES = 1 << 31
-_CLAIM_KEYS: Mapping[str, Check] = {
-    "objects": Check.OBJDIFF, "tests": Check.TESTS, "margin": Check.SIZE, "of": Check.SIZE, "w": Check.BUILDS,
-    **dict.fromkeys(("struct", "header", "size_delta", "member", "fills_hole"), Check.LAYOUT),
-}
-"""Keys of a claim that mean something to one check only."""
-
-
-def _claim(name: str, node: _Node, variants: tuple[str, ...]) -> Claim:
-    entries = node.mapping(("says", "check", "variants", "expect", *_CLAIM_KEYS),
-                           required=("says", "check", "variants"))
-    check = Check(entries["check"].choice(tuple(Check)))
-    expected = EXPECTATIONS[check]
-    if check is Check.TESTS and "tests" not in entries:
-        raise UsageError(f"claim {name} is checked by tests but names none", where=node.where)
-    for key, of in _CLAIM_KEYS.items():
-        if key in entries and of is not check:
-            raise UsageError(f"`{key}` means nothing in a claim that is checked by {check}", where=entries[key].where)
-    expect = entries["expect"].choice(expected) if "expect" in entries else expected[0]
-    return Claim(id=name, says=entries["says"].text(), check=check,
-                 variants=tuple(item.choice(variants) for item in entries["variants"].items()), expect=expect,
-                 objects=entries["objects"].texts() if "objects" in entries else (),
-                 tests=entries["tests"].texts() if "tests" in entries else (),
-                 margin=entries["margin"].integer(0) if "margin" in entries else 0,
-                 of=entries["of"].choice(FIGURES) if "of" in entries else "text",
-                 extra_warnings=str(entries["w"].integer(1)) if "w" in entries else "",
-                 layout=_layout(name, node, entries, expect) if check is Check.LAYOUT else None)
-
-
-def _layout(name: str, node: _Node, entries: Mapping[str, _Node], expect: str) -> LayoutStatement:
-    for key in ("struct", "header"):
-        if key not in entries:
-            raise UsageError(f"claim {name} is checked by layout but lacks `{key}`", where=node.where)
-    said = LayoutStatement(
-        struct=entries["struct"].matching(TAG, "the tag of a structure, as `sk_buff`"),
-        headers=tuple(item.matching(HEADER, "a header, as `linux/skbuff.h`") for item in entries["header"].items()),
-        size_delta=entries["size_delta"].integer(-_MOST_BYTES) if "size_delta" in entries else None,
-        member=entries["member"].matching(r"[A-Za-z_][\w.\[\]]*", "a member's name") if "member" in entries else "",
-        fills_hole="fills_hole" in entries and entries["fills_hole"].flag())
-    if not said.headers:
-        raise entries["header"].wrong("a header, as `linux/skbuff.h`")
-    if said.fills_hole and not said.member:
-        raise UsageError(f"claim {name} says `fills_hole` but not which `member`", where=entries["fills_hole"].where)
-    if said.fills_hole and not said.member.isidentifier():
-        raise UsageError("`fills_hole` needs a `member` of the structure itself", where=entries["member"].where,
-                         hint="a member of an anonymous structure or union counts as one; name it without a path")
-    if said.size_delta is None and not said.member and expect == "as-stated":
-        raise UsageError(f"claim {name} states nothing that can be checked", where=node.where,
-                         hint="say `size_delta`, `member` (with `fills_hole: true`), or `expect: identical`")
-    return said

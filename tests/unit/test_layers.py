@@ -17,7 +17,7 @@ ORDER = (
     "kernel.series", "kernel.mails", "kernel.mailbox", "kernel.gitplace", "kernel.gitrepo", "kernel.gitrange",
     "kernel.collect", "kernel.source", "kernel.am", "kernel.tree", "kernel.kbuild_box", "kernel.kconfig_why",
     "kernel.kconfig", "kernel.warnings", "kernel.kbuild", "kernel.recompile", "kernel.partial", "steps", "compare",
-    "proof", "guest", "vm", "lab", "claims", "plan", "suites", "listing", "report.objdiff_text",
+    "proof", "guest", "vm", "lab", "claims", "node", "plan_claims", "plan", "suites", "listing", "report.objdiff_text",
     "report.objdiff_page", "report.model", "report.junit", "report.terminal", "report.progress", "boots",
     "report.steps", "blame", "report.blame", "layouts", "builds", "engine", "pytest_plugin", "cli", "__main__",
 )
@@ -63,10 +63,10 @@ def test_strangers_never_meet(one: str, other: str) -> None:
             assert not [name for name in imports(module) if name.split(".")[0] == other], module
 
 
-def test_only_proc_spawns_and_only_plan_reads_yaml() -> None:
+def test_only_proc_spawns_and_only_node_reads_yaml() -> None:
     for module in modules():
         text = (ROOT / Path(*module.split("."))).with_suffix(".py").read_text(encoding="utf-8")
         nodes = ast.walk(ast.parse(text))
         names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
         assert ("subprocess" in names) <= (module == "proc"), module
-        assert ("yaml" in names) <= (module == "plan"), module
+        assert ("yaml" in names) <= (module == "node"), module

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The `claims:` of a plan to values: which keys go with which check, and what must be said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.claims import EXPECTATIONS, Check, Claim, LayoutStatement
+from harness.compare.size import FIGURES
+from harness.errors import UsageError
+from harness.node import Node
+
+TAG = r"[A-Za-z_]\w*"
+HEADER = r"[\w.+-][\w.+/-]*"
+"""What the tag of a structure and the name of a header may be: nothing that ends the C line it is put into."""
+
+
+def read_claims(node: Node, variants: tuple[str, ...]) -> tuple[Claim, ...]:
+    """The claims of a plan with these variants. Raises `UsageError`."""
+    return tuple(_claim(name, entry, variants) for name, entry in node.mapping().items())
+
+
+_MOST_BYTES = 1 << 31
+_CLAIM_KEYS: Mapping[str, Check] = {
+    "objects": Check.OBJDIFF, "tests": Check.TESTS, "margin": Check.SIZE, "of": Check.SIZE, "w": Check.BUILDS,
+    **dict.fromkeys(("struct", "header", "size_delta", "member", "fills_hole"), Check.LAYOUT),
+}
+"""Keys of a claim that mean something to one check only."""
+
+
+def _claim(name: str, node: Node, variants: tuple[str, ...]) -> Claim:
+    entries = node.mapping(("says", "check", "variants", "expect", *_CLAIM_KEYS),
+                           required=("says", "check", "variants"))
+    check = Check(entries["check"].choice(tuple(Check)))
+    expected = EXPECTATIONS[check]
+    if check is Check.TESTS and "tests" not in entries:
+        raise UsageError(f"claim {name} is checked by tests but names none", where=node.where)
+    for key, of in _CLAIM_KEYS.items():
+        if key in entries and of is not check:
+            raise UsageError(f"`{key}` means nothing in a claim that is checked by {check}", where=entries[key].where)
+    expect = entries["expect"].choice(expected) if "expect" in entries else expected[0]
+    return Claim(id=name, says=entries["says"].text(), check=check,
+                 variants=tuple(item.choice(variants) for item in entries["variants"].items()), expect=expect,
+                 objects=entries["objects"].texts() if "objects" in entries else (),
+                 tests=entries["tests"].texts() if "tests" in entries else (),
+                 margin=entries["margin"].integer(0) if "margin" in entries else 0,
+                 of=entries["of"].choice(FIGURES) if "of" in entries else "text",
+                 extra_warnings=str(entries["w"].integer(1)) if "w" in entries else "",
+                 layout=_layout(name, node, entries, expect) if check is Check.LAYOUT else None)
+
+
+def _layout(name: str, node: Node, entries: Mapping[str, Node], expect: str) -> LayoutStatement:
+    for key in ("struct", "header"):
+        if key not in entries:
+            raise UsageError(f"claim {name} is checked by layout but lacks `{key}`", where=node.where)
+    said = LayoutStatement(
+        struct=entries["struct"].matching(TAG, "the tag of a structure, as `sk_buff`"),
+        headers=tuple(item.matching(HEADER, "a header, as `linux/skbuff.h`") for item in entries["header"].items()),
+        size_delta=entries["size_delta"].integer(-_MOST_BYTES) if "size_delta" in entries else None,
+        member=entries["member"].matching(r"[A-Za-z_][\w.\[\]]*", "a member's name") if "member" in entries else "",
+        fills_hole="fills_hole" in entries and entries["fills_hole"].flag())
+    if not said.headers:
+        raise entries["header"].wrong("a header, as `linux/skbuff.h`")
+    if said.fills_hole and not said.member:
+        raise UsageError(f"claim {name} says `fills_hole` but not which `member`", where=entries["fills_hole"].where)
+    if said.fills_hole and not said.member.isidentifier():
+        raise UsageError("`fills_hole` needs a `member` of the structure itself", where=entries["member"].where,
+                         hint="a member of an anonymous structure or union counts as one; name it without a path")
+    if said.size_delta is None and not said.member and expect == "as-stated":
+        raise UsageError(f"claim {name} states nothing that can be checked", where=node.where,
+                         hint="say `size_delta`, `member` (with `fills_hole: true`), or `expect: identical`")
+    return said
