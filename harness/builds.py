@@ -199,7 +199,7 @@ def prove(inputs: Inputs, comparison: Comparison, base: Build, patched: Build, *
         def make(stage: Path) -> None:
             (stage / "proof.json").write_text(text, encoding="utf-8")
 
-        store.get("proof", key, make, deadline=Deadline.after(BUILD_SECONDS))
+        store.get("proof", key, make, deadline=Deadline.after(BUILD_SECONDS), what=patched.variant)
     return found
 
 

@@ -211,7 +211,7 @@ def _write_comparison(state: _Run, name: str, comparison: Comparison) -> None:
         objdiff_page.write(opened, stage / "comparison.html")
 
     key = digest("objdiff", {**comparison.to_json(), "seconds": 0}, code_digest())
-    made = state.store.get("report", key, make, deadline=Deadline.after(BUILD_SECONDS))
+    made = state.store.get("report", key, make, deadline=Deadline.after(BUILD_SECONDS), what=name)
     folder = state.out / "objdiff"
     folder.mkdir(exist_ok=True)
     for suffix in ("json", "html"):

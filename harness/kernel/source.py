@@ -98,7 +98,7 @@ def fetch(source: Source, store: Store, *, deadline: Deadline, progress: Progres
         if not (stage / "Kconfig").is_file():
             raise UsageError("no kernel tree in it: no Kconfig at its top", where=str(source))
 
-    return store.get("source", source.key, make, deadline=deadline, content=False, waiting=progress)
+    return store.get("source", source.key, make, deadline=deadline, content=False, waiting=progress, what=str(source))
 
 
 def _from_debian(source: Source, store: Store, stage: Path, deadline: Deadline, progress: Progress) -> None:

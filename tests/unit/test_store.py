@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.deadline import Deadline
-from harness.store import Store, digest, remove
+from harness.staging import remove
+from harness.store import Store, digest
 
 SOON = 20.0
 
@@ -49,26 +50,6 @@ def test_a_failed_make_leaves_nothing(tmp_path: Path) -> None:
     assert not Store(root=tmp_path).has("kind", "k")
     assert list((tmp_path / "staging").iterdir()) == []
     get(Store(root=tmp_path))
-
-
-@pytest.mark.parametrize("damage", [
-    lambda data: (data / "folder" / "file").write_text("Content"),
-    lambda data: (data / "folder" / "file").unlink(),
-    lambda data: (data / "more").write_text(""),
-    lambda data: ((data / "link").unlink(), (data / "link").symlink_to("/etc/passwd")),
-])
-def test_a_damaged_entry_is_made_again(tmp_path: Path, damage: object) -> None:
-    damage(get(Store(root=tmp_path)))  # type: ignore[operator]
-    assert Store(root=tmp_path).load("kind", "k") is None
-    assert (get(Store(root=tmp_path)) / "folder" / "file").read_text() == "content"
-
-
-def test_a_flipped_byte_with_the_same_time_is_seen(tmp_path: Path) -> None:
-    file = get(Store(root=tmp_path)) / "folder" / "file"
-    info = file.stat()
-    file.write_text("c0ntent")
-    os.utime(file, ns=(info.st_atime_ns, info.st_mtime_ns))
-    assert Store(root=tmp_path).load("kind", "k") is None
 
 
 def test_what_a_killed_harness_left_is_swept(tmp_path: Path) -> None:
