@@ -15,7 +15,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,8 +25,9 @@ from harness.errors import DeadlineExpired, HarnessError, InfraError
 HINT = "free some space (`harness cache prune`), or point HARNESS_CACHE at another file system"
 _MOMENT = 120.0
 """Seconds to wait for a lock that is held for the length of a few renames and, at worst, for removing a dead build."""
-_LEAST = 64 << 10
-"""Bytes free below which a disk counts as full."""
+_LEAST = 1 << 20
+_LEAST_FILES = 64
+"""Bytes and files free below which a disk counts as full: a program that failed has removed some of its own by now."""
 _FULL = ("No space left on device", "Disk quota exceeded")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -39,7 +40,7 @@ def staging(root: Path) -> Iterator[Path]:
     Raises:
         InfraError: the store cannot be written.
     """
-    with disk_errors(root):
+    with disk_errors(root), ExitStack() as stack:
         with brief_lock(root, "staging"):
             parent = root / "staging"
             parent.mkdir(parents=True, exist_ok=True)
@@ -47,13 +48,12 @@ def staging(root: Path) -> Iterator[Path]:
             stage = parent / uuid.uuid4().hex
             lock = FileLock(f"{stage}.lock")
             lock.acquire(timeout=_MOMENT)
+            stack.callback(lock.release)
+            stack.callback(Path(lock.lock_file).unlink, missing_ok=True)
+            stack.callback(remove, stage)
             stage.mkdir()
-        try:
+        with _full_disk_errors(root):
             yield stage
-        finally:
-            remove(stage)
-            Path(f"{stage}.lock").unlink(missing_ok=True)
-            lock.release()
 
 
 @contextmanager
@@ -142,8 +142,8 @@ def disk_errors(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def full_disk_errors(root: Path) -> Iterator[None]:
-    """The same for what another program makes of a full disk, such as a patch that does not apply."""
+def _full_disk_errors(root: Path) -> Iterator[None]:
+    """The same for what other programs make of a full disk, where git says that a patch does not apply."""
     try:
         yield
     except (InfraError, DeadlineExpired):
@@ -157,4 +157,4 @@ def full_disk_errors(root: Path) -> Iterator[None]:
 
 def _full(root: Path) -> bool:
     info = os.statvfs(root)
-    return info.f_bavail * info.f_frsize < _LEAST or (info.f_files > 0 and info.f_favail == 0)
+    return info.f_bavail * info.f_frsize < _LEAST or (info.f_files > 0 and info.f_favail < _LEAST_FILES)

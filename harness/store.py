@@ -26,7 +26,7 @@ from harness import entries, manifest
 from harness.deadline import Deadline
 from harness.entries import About
 from harness.errors import DeadlineExpired
-from harness.staging import disk_errors, full_disk_errors, staging, sync_all, sync_folder
+from harness.staging import disk_errors, staging, sync_all, sync_folder
 from harness.uses import Uses
 
 FORMAT = 1
@@ -114,8 +114,7 @@ class Store:
             if entry not in self._verified:
                 with self.staging() as stage:
                     (stage / "data").mkdir()
-                    with full_disk_errors(self.root):
-                        make(stage / "data")
+                    make(stage / "data")
                     self._publish(stage, entry, what=what, links=links)
         self._keep_to_limit()
         return entry / "data"
@@ -169,16 +168,17 @@ class Store:
         return why
 
     def _lock(self, kind: str, key: str) -> FileLock:
-        (self.root / "locks").mkdir(parents=True, exist_ok=True)
+        with disk_errors(self.root):
+            (self.root / "locks").mkdir(parents=True, exist_ok=True)
         return FileLock(self.root / "locks" / f"{kind}-{key}")
 
     @contextmanager
     def _locked(self, kind: str, key: str, deadline: Deadline, waiting: Callable[[str], None],
                 what: str) -> Iterator[None]:
-        with disk_errors(self.root):
-            lock = self._lock(kind, key)
+        lock = self._lock(kind, key)
         try:
-            lock.acquire(timeout=0)
+            with disk_errors(self.root):
+                lock.acquire(timeout=0)
         except Timeout:
             waiting(f"waiting for another process that makes {what or f'{kind} {key}'}")
             try:
