@@ -51,8 +51,7 @@ def write(entry: Path, *, links: bool) -> Usage:
     hashed = [name for name, info in found.items() if stat.S_ISREG(info.st_mode)
               and not (links and info.st_nlink > 1)]
     sums = dict(zip(hashed, digests([f"{data}/{name}" for name in hashed]), strict=True))
-    files = {name: [*_row(f"{data}/{name}", info), *([sums.get(name)] if stat.S_ISREG(info.st_mode) else [])]
-             for name, info in found.items()}
+    files = {name: [*row, sums.get(name)] if _is_file(row) else row for name, row in _rows(data, found).items()}
     (entry / FILE).write_text(json.dumps({"version": _VERSION, "files": files}), encoding="utf-8")
     return usage(found)
 
@@ -77,7 +76,7 @@ def damage(entry: Path, *, content: bool) -> tuple[str, ...]:
     if data.is_symlink() or not data.is_dir():
         return ("data is no folder",)
     try:
-        found = {name: _row(f"{data}/{name}", info) for name, info in scan(data).items()}
+        found = _rows(data, scan(data))
     except OSError as error:
         return (f"{error.filename}: {error.strerror}",)
     if first:
@@ -92,7 +91,7 @@ def damage(entry: Path, *, content: bool) -> tuple[str, ...]:
 
 
 def scan(data: Path) -> dict[str, os.stat_result]:
-    """Everything below a folder by its relative path, in order; links are not followed."""
+    """Everything below a folder by its relative path; links are not followed."""
     found: dict[str, os.stat_result] = {}
     pending = [""]
     while pending:
@@ -102,7 +101,7 @@ def scan(data: Path) -> dict[str, os.stat_result]:
                 found[below + item.name] = item.stat(follow_symlinks=False)
                 if item.is_dir(follow_symlinks=False):
                     pending.append(f"{below}{item.name}/")
-    return dict(sorted(found.items()))
+    return found
 
 
 def usage(found: dict[str, os.stat_result]) -> Usage:
@@ -144,14 +143,18 @@ def _digest(path: str) -> str:
         os.close(descriptor)
 
 
-def _row(path: str, info: os.stat_result) -> Row:
-    """What a manifest says of a path, but for the checksum; anything that is neither file, link nor folder is named."""
-    mode = stat.S_IMODE(info.st_mode)
-    if stat.S_ISREG(info.st_mode):
-        return [mode, info.st_size, info.st_mtime_ns]
-    if stat.S_ISLNK(info.st_mode):
-        return ["link", str(Path(path).readlink())]
-    return ["folder", mode] if stat.S_ISDIR(info.st_mode) else ["special", info.st_mode]
+def _rows(data: Path, found: dict[str, os.stat_result]) -> dict[str, Row]:
+    """What a manifest says of each path, but for the checksum; what is neither file, link nor folder is named, too."""
+    rows: dict[str, Row] = {}
+    for name, info in found.items():
+        mode = info.st_mode
+        if stat.S_ISREG(mode):
+            rows[name] = [mode & 0o7777, info.st_size, info.st_mtime_ns]
+        elif stat.S_ISLNK(mode):
+            rows[name] = ["link", str(Path(data, name).readlink())]
+        else:
+            rows[name] = ["folder", mode & 0o7777] if stat.S_ISDIR(mode) else ["special", mode]
+    return rows
 
 
 def _is_file(row: Row) -> bool:
@@ -176,15 +179,10 @@ def _parse(text: str) -> tuple[bool, dict[str, Row]]:
         raise ValueError("it is of no version that is known")
     files: dict[str, Row] = read["files"]
     for name, row in files.items():
-        if not isinstance(row, list) or not row or len(row) not in _lengths(row, first):
+        if not isinstance(row, list) or not row or len(row) not in (
+                (2,) if isinstance(row[0], str) else (2, 3) if first else (4,)):
             raise ValueError(f"it says nothing of {name}")
     return first, files
-
-
-def _lengths(row: Row, first: bool) -> tuple[int, ...]:
-    if not _is_file(row):
-        return (2,)
-    return (2, 3) if first else (4,)
 
 
 def _differences(expected: dict[str, Row], found: dict[str, Row]) -> Iterator[str]:
