@@ -90,6 +90,12 @@ def damage(entry: Path, *, content: bool) -> tuple[str, ...]:
     return tuple(_other_content(data, sums))[:_SHOWN] if content else ()
 
 
+def checksums(entry: Path) -> dict[str, str]:
+    """The checksums of an entry that was found sound, by path."""
+    first, files = _parse((entry / FILE).read_text(encoding="utf-8"))
+    return {name: str(row[-1]) for name, row in files.items() if _is_file(row) and len(row) == (3 if first else 4)}
+
+
 def scan(data: Path) -> dict[str, os.stat_result]:
     """Everything below a folder by its relative path; links are not followed."""
     found: dict[str, os.stat_result] = {}

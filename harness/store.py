@@ -119,6 +119,14 @@ class Store:
         self._keep_to_limit()
         return entry / "data"
 
+    def content(self, kind: str, key: str, below: str = "") -> str:
+        """The digest of what is in an entry that was loaded, as far as its path begins with `below`.
+
+        An entry that was made again has the same key, but need not have the same content.
+        """
+        sums = manifest.checksums(self._entry(kind, key))
+        return digest("content", {name: each for name, each in sums.items() if name.startswith(below)})
+
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """A folder on the store's file system that is gone when the block ends, unless it was renamed away."""
