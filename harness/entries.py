@@ -23,6 +23,7 @@ from harness.uses import Uses, used
 
 DAMAGED = "damaged"
 """Where entries go that are no longer what was published."""
+_OURS = ("locks", "staging")
 _KEY = re.compile(r"[0-9a-f]{32}")
 _DAMAGED_KEY = re.compile(r".+-[0-9a-f]{32}-[0-9a-f]{8}")
 _ABOUT = "about.json"
@@ -82,7 +83,8 @@ def write_about(entry: Path, about: About) -> None:
 def entries(root: Path, tell: Callable[[str], None] = lambda _: None) -> tuple[Entry, ...]:
     """All entries, damaged ones included, by kind and key; whatever else there is (`$HARNESS_CACHE` may be anything)
     is not the store's."""
-    paths = [(kind.name, path) for kind in sorted(_folders(root)) for path in sorted(_folders(kind))
+    paths = [(kind.name, path) for kind in sorted(_folders(root)) if kind.name not in _OURS
+             for path in sorted(_folders(kind))
              if (_DAMAGED_KEY if kind.name == DAMAGED else _KEY).fullmatch(path.name)]
     known: dict[Path, About | None] = {path: _read_about(path) for _, path in paths}
     unknown = [path for path, about in known.items() if about is None]

@@ -250,6 +250,18 @@ def test_nothing_but_entries_is_touched(tmp_path: Path) -> None:
     assert len([path for path in tmp_path.rglob("*") if path.is_file() and path.read_text() == "mine"]) == 4
 
 
+def test_what_is_being_made_is_no_entry(tmp_path: Path) -> None:
+    def make(stage: Path) -> None:
+        (stage / "file").write_text("half")
+        assert names(tmp_path) == ["a"]
+        assert "1 entries removed, 0 KiB left" in harness(tmp_path, "prune", "--all").stdout
+        assert (stage / "file").read_text() == "half"
+
+    filled(tmp_path, "a")
+    put(Store(root=tmp_path), "b", make=make)
+    assert names(tmp_path) == ["b"]
+
+
 @pytest.mark.parametrize(("text", "size"), [("20G", 20 << 30), ("1.5 MiB", 3 << 19), ("500", 500), ("2kB", 2048)])
 def test_sizes(text: str, size: int) -> None:
     assert cache.parse_size(text, "here") == size
