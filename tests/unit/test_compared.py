@@ -25,7 +25,8 @@ def made(store: Store, tree: str, text: str) -> Build:
 
     entry = store.get("build", tree, make, deadline=Deadline.after(20.0))
     return Build(tree=tree, variant="v", key=tree, out=entry / "out", image=entry, vmlinux=entry, log=entry,
-                 config=Config(variant="v", text="", asked=()), seconds=0.0, seed="", rebuilt=0, warnings={}, reused=True)
+                 config=Config(variant="v", text="", asked=()), seconds=0.0, seed="", rebuilt=0, warnings={},
+                 reused=True)
 
 
 @pytest.fixture
