@@ -19,6 +19,7 @@ from harness.blame import Blame, by_rule, walk
 from harness.claims import Check
 from harness.compare.layout import Layout, Unmeasured
 from harness.compare.values import Comparison
+from harness.compared import code_digest, contents
 from harness.deadline import Deadline
 from harness.kernel import kbuild, kconfig, source
 from harness.kernel.collect import read_series
@@ -224,7 +225,7 @@ def prove(inputs: Inputs, comparison: Comparison, base: Build, patched: Build, *
     if not comparison.explained and not comparison.changed:
         return comparison
     deadline = Deadline.after(PROOF_SECONDS)
-    key = digest("proof", base.key, patched.key, code_digest())
+    key = digest("proof", base.key, patched.key, contents(base, patched, store), code_digest())
     saved = store.load("proof", key)
     if saved is not None:
         return proof.restored(comparison, (saved / "proof.json").read_text(encoding="utf-8"))
@@ -241,15 +242,8 @@ def prove(inputs: Inputs, comparison: Comparison, base: Build, patched: Build, *
         def make(stage: Path) -> None:
             (stage / "proof.json").write_text(text, encoding="utf-8")
 
-        store.get("proof", key, make, deadline=Deadline.after(BUILD_SECONDS))
+        store.get("proof", key, make, deadline=Deadline.after(BUILD_SECONDS), what=patched.variant)
     return found
-
-
-def code_digest() -> str:
-    """The digest of this package: what one version of it concluded, another has to conclude anew."""
-    home = Path(__file__).parent
-    return digest("code", [[str(path.relative_to(home)), file_digest(path)] for path in sorted(home.rglob("*"))
-                           if path.is_file() and path.suffix != ".pyc"])
 
 
 def measure(inputs: Inputs, finished: Build, struct: str, headers: Sequence[str], *,

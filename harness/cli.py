@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness import cli_cache
 from harness.errors import ExitCode, HarnessError, InfraError, UsageError
 
 if TYPE_CHECKING:
@@ -345,6 +346,9 @@ def list_(what: str, plan: Path | None, as_json: bool) -> None:
                    .rstrip())
 
 
+cli.add_command(cli_cache.cache)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point: the only place that turns errors into messages and exit codes."""
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -396,9 +400,7 @@ def _progress(quiet: bool = False) -> Progress:
 
 
 def _store(cache: Path | None) -> Store:
-    from harness.store import Store, default_root
-
-    return Store(root=(cache or default_root()).resolve())
+    return cli_cache.open_store(cache)
 
 
 def _new_folder(folder: Path) -> None:

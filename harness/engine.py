@@ -29,7 +29,6 @@ from harness.builds import (
     blame,
     build,
     build_facts,
-    code_digest,
     configure,
     each_patch,
     input_facts,
@@ -41,10 +40,10 @@ from harness.builds import (
 from harness.claims import Check, Claim, Row, TestResult, Verdict
 from harness.compare import size_text
 from harness.compare.layout import Layout, Unmeasured
-from harness.compare.objdiff import compare
 from harness.compare.opened import Opened, to_json
-from harness.compare.size import SizeReport, compare_sizes
+from harness.compare.size import SizeReport
 from harness.compare.values import Comparison
+from harness.compared import code_digest, compared, compared_sizes
 from harness.deadline import Deadline
 from harness.errors import ExitCode, HarnessError
 from harness.kernel.kbuild import Build
@@ -200,7 +199,7 @@ def _control(state: _Run, configs: Configs, variants: Sequence[str]) -> None:
     with state.row("control", "base twice", variant):
         second = build(state.inputs, "base", configs["base", variant], store=state.store, progress=state.progress,
                        again="control")
-        comparison = compare(first.out, second.out)
+        comparison = compared(first, second, store=state.store)
         same = comparison.objects > 0 and comparison.identical == comparison.objects
         how = f"incremental (from {first.seed}) against clean" if first.seed else "two clean builds"
         evidence = f"{how}: {claims.objdiff_evidence(comparison)}"
@@ -218,7 +217,7 @@ def _write_comparison(state: _Run, name: str, comparison: Comparison) -> None:
         objdiff_page.write(opened, stage / "comparison.html")
 
     key = digest("objdiff", {**comparison.to_json(), "seconds": 0}, code_digest())
-    made = state.store.get("report", key, make, deadline=Deadline.after(BUILD_SECONDS))
+    made = state.store.get("report", key, make, deadline=Deadline.after(BUILD_SECONDS), what=name)
     folder = state.out / "objdiff"
     folder.mkdir(exist_ok=True)
     for suffix in ("json", "html"):
@@ -231,14 +230,14 @@ def _compare(state: _Run, variant: str) -> None:
         return
     state.progress.step(f"comparing {variant}")
     with state.row("objdiff", f"objdiff/{variant}", variant):
-        state.comparisons[variant] = compare(base.out, patched.out)
+        state.comparisons[variant] = compared(base, patched, store=state.store)
         _write_comparison(state, variant, state.comparisons[variant])
         if is_proved(state.inputs.plan, variant):
             state.comparisons[variant] = prove(state.inputs, state.comparisons[variant], base, patched,
                                                store=state.store, progress=state.progress)
             _write_comparison(state, variant, state.comparisons[variant])
     with state.row("size", f"size/{variant}", variant):
-        state.sizes[variant] = compare_sizes(base.out, patched.out)
+        state.sizes[variant] = compared_sizes(base, patched, store=state.store)
         _write_sizes(state, variant, state.sizes[variant])
 
 

@@ -144,8 +144,12 @@ def inside(name: str) -> str | None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder and all below it, read-only folders included; nothing there is fine. Links are not followed."""
-    if folder.is_symlink() or not folder.exists():
+    """Remove a folder and all below it, read-only folders included, or a file; nothing there is fine.
+
+    Links are not followed.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        folder.unlink(missing_ok=True)
         return
     try:
         for where, folders, _ in os.walk(folder):

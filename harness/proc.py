@@ -4,7 +4,8 @@
 argv is always a sequence, no shell is involved, the environment is ours and small, and every child dies with us:
 on an exception its whole process group is killed and reaped, and where we are killed ourselves the kernel kills it
 (`setpriv --pdeathsig`, PR_SET_PDEATHSIG in prctl(2)). That signal is tied to the *thread* that spawned the child,
-so `spawn` must be called from a thread that lives as long as the child does.
+so `spawn` must be called from a thread that lives as long as the child does. It is not sent for a parent that was
+dead before the child asked for it: a child of `spawn`, which may live for ever, looks whether we are still there.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +29,10 @@ from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, HarnessError, InfraError
 
 TAIL_LINES = pipes.TAIL_LINES
+_IF_ALIVE = """import os, signal, sys
+for number in signal.SIGPIPE, signal.SIGXFSZ:
+    signal.signal(number, signal.SIG_DFL)  # Python ignores them, and what it executes would, too
+os.getppid() == int(sys.argv[1]) and os.execv(sys.argv[2], sys.argv[2:])"""
 _KEPT = ("PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
 
 
@@ -197,12 +203,21 @@ def spawn(argv: Sequence[str], *, log: Path, cwd: Path | None = None, env: Mappi
           pass_fds: tuple[int, ...] = ()) -> Iterator[Process]:
     """Start a command that lives for the `with` block; what it prints goes to `log`."""
     with log.open("ab") as sink:
-        child = _popen(argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT,
-                       pass_fds=pass_fds)
+        child = _popen(if_alive(os.getpid(), argv), cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=sink,
+                       stderr=subprocess.STDOUT, pass_fds=pass_fds)
     try:
         yield Process(argv=tuple(argv), popen=child)
     finally:
         _kill_group(child)
+
+
+def if_alive(parent: int, argv: Sequence[str]) -> tuple[str, ...]:
+    """`argv`, run only if the process that starts it is still `parent`.
+
+    Raises:
+        InfraError: the program is not installed.
+    """
+    return sys.executable, "-ISc", _IF_ALIVE, str(parent), find(argv[0]), *argv[1:]
 
 
 def foreground(argv: Sequence[str]) -> int:

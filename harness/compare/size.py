@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.compare import elf, symsize, walk
 from harness.compare.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS
+from harness.compare.symsize import SymbolReport
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from harness.compare.symsize import SymbolReport
 
 Figure = Literal["text", "rodata", "data", "bss", "total"]
 

@@ -133,7 +133,8 @@ def mirror(place: Place, refs: Sequence[str], store: Store, *, deadline: Deadlin
         UsageError: there is no such repository.
         InfraError: it cannot be reached now.
     """
-    with store.changing("git", digest("git", str(place)), deadline=deadline, waiting=progress) as folder:
+    with store.changing("git", digest("git", str(place)), what=str(place), deadline=deadline,
+                        waiting=progress) as folder:
         opened = Mirror(place=place, folder=folder, reads=place.objects)
         if not (folder / "HEAD").exists():
             opened.git(["init", "-q", "--bare", "--template=", "-b", "main"], deadline, change=True)

@@ -113,9 +113,11 @@ def build(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store
     """
     key = _key(tree, config, arch, toolchain, store, again)
     name = f"{tree.name}/{config.variant}"
-    reused = store.has("build", key)
+    reused = True
 
     def make(stage: Path) -> None:
+        nonlocal reused
+        reused = False
         started = time.monotonic()
         source = prepare(tree, store, deadline=deadline, progress=progress)
         out = stage / "out"
@@ -143,7 +145,8 @@ def build(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store
                      kept, said, (name for name in kept if (out / name).exists())).items()}}
         (stage / "build.json").write_text(json.dumps(facts), encoding="utf-8")
 
-    entry = store.get("build", key, make, deadline=deadline, waiting=progress)
+    entry = store.get("build", key, make, deadline=deadline, waiting=progress,
+                      what=f"{name} {again}".rstrip())
     return _load(entry, tree, config, arch, key, reused=reused)
 
 

@@ -121,7 +121,7 @@ def configure(tree: Tree, variant: str, asked: Sequence[Asked], *, arch: Arch, t
         _check(asked, text, source, arch, f"{tree.name}/{variant}")
         (stage / "config").write_text(text, encoding="utf-8")
 
-    entry = store.get("config", key, make, deadline=deadline, waiting=progress)
+    entry = store.get("config", key, make, deadline=deadline, waiting=progress, what=f"{tree.name}/{variant}")
     return Config(variant=variant, text=(entry / "config").read_text(encoding="utf-8"), asked=tuple(asked))
 
 

@@ -60,4 +60,5 @@ def objects(tree: Tree, config: Config, names: Sequence[str], *, arch: Arch, too
 
     content = apply(tree, store, deadline=deadline).key
     key = digest("objects", content, digest(config.text), arch.name, toolchain.key, wanted)
-    return store.get("objects", key, make, deadline=deadline, waiting=progress) / "out"
+    return store.get("objects", key, make, deadline=deadline, waiting=progress,
+                     what=f"{tree.name}/{config.variant}") / "out"

@@ -122,7 +122,7 @@ def fetch(source: Source, store: Store, *, deadline: Deadline, progress: Progres
             raise UsageError("no kernel tree in it: no Kconfig at its top", where=str(source))
         _check_entries(stage, str(source))
 
-    return store.get("source", source.key, make, deadline=deadline, content=False, waiting=progress)
+    return store.get("source", source.key, make, deadline=deadline, content=False, waiting=progress, what=str(source))
 
 
 def _from_debian(source: Source, store: Store, stage: Path, deadline: Deadline, progress: Progress) -> None:

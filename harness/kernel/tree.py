@@ -86,7 +86,7 @@ def apply(tree: Tree, store: Store, *, deadline: Deadline, progress: Progress = 
 
     text = digest("applied", tree.source.sha256, [patch.sha256 for patch in tree.patches],
                   *(["fuzz"] if tree.fuzz else []))
-    entry = store.get("applied", text, make, deadline=deadline, waiting=progress)
+    entry = store.get("applied", text, make, deadline=deadline, waiting=progress, what=tree.name)
     facts = json.loads((entry / "applied.json").read_text(encoding="utf-8"))
     contents = {name: [_mode(entry / "files" / name), file_digest(entry / "files" / name)] for name in facts["written"]}
     return Applied(files=entry / "files", written=tuple(facts["written"]), removed=tuple(facts["removed"]),
@@ -117,7 +117,8 @@ def prepare(tree: Tree, store: Store, *, deadline: Deadline, progress: Progress 
             os.utime(target, (_WRITTEN, _WRITTEN))
 
     key = digest("tree", applied.key, _WRITTEN)
-    return store.get("tree", key, make, deadline=deadline, content=False, waiting=progress)
+    return store.get("tree", key, make, deadline=deadline, waiting=progress, what=tree.name,
+                     links=f"source/{tree.source.key}")
 
 
 def difference(old: Tree, new: Tree, store: Store, deadline: Deadline) -> frozenset[str]:

@@ -13,13 +13,14 @@ import harness
 ROOT = Path(harness.__file__).parent
 
 ORDER = (
-    "errors", "deadline", "host", "pipes", "proc", "foreign", "limits", "watchdog", "sandbox", "arch", "store",
-    "kernel.series", "kernel.mails", "kernel.mailbox", "kernel.gitplace", "kernel.gitrepo", "kernel.gitrange",
-    "kernel.collect", "kernel.source", "kernel.am", "kernel.tree", "kernel.kbuild_box", "kernel.kconfig_why",
-    "kernel.kconfig", "kernel.warnings", "kernel.kbuild", "kernel.recompile", "kernel.partial", "steps", "compare",
-    "proof", "guest", "vm", "lab", "claims", "node", "plan_claims", "plan", "suites", "listing", "report.objdiff_text",
-    "report.objdiff_page", "report.model", "report.junit", "report.terminal", "report.progress", "boots",
-    "report.steps", "blame", "report.blame", "layouts", "builds", "engine", "pytest_plugin", "cli", "__main__",
+    "errors", "deadline", "frozen", "host", "pipes", "proc", "foreign", "limits", "watchdog", "sandbox", "arch",
+    "manifest", "staging", "uses", "entries", "store", "cache", "kernel.series", "kernel.mails", "kernel.mailbox",
+    "kernel.gitplace", "kernel.gitrepo", "kernel.gitrange", "kernel.collect", "kernel.source", "kernel.am",
+    "kernel.tree", "kernel.kbuild_box", "kernel.kconfig_why", "kernel.kconfig", "kernel.warnings", "kernel.kbuild",
+    "kernel.recompile", "kernel.partial", "steps", "compare", "compared", "proof", "guest", "vm", "lab", "claims",
+    "node", "plan_claims", "plan", "suites", "listing", "report.objdiff_text", "report.objdiff_page", "report.model",
+    "report.junit", "report.terminal", "report.progress", "boots", "report.steps", "blame", "report.blame", "layouts",
+    "builds", "engine", "pytest_plugin", "cli_cache", "cli", "__main__",
 )
 STRANGERS = (("compare", "vm"), ("compare", "guest"), ("compare", "kernel"), ("kernel", "vm"), ("kernel", "compare"))
 

@@ -123,3 +123,16 @@ def test_the_environment_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "SECRET" not in out
     assert "GIVEN=2" in out
     assert "LC_ALL=C.UTF-8" in out
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_child_whose_parent_was_dead_before_it_asked_for_its_death_runs_nothing(tmp_path: Path, alive: bool) -> None:
+    parent = os.getpid() if alive else os.getppid()
+    subprocess.run(proc.if_alive(parent, ["touch", str(tmp_path / "ran")]), check=False)
+    assert (tmp_path / "ran").exists() == alive
+
+
+def test_a_spawned_child_has_the_signals_of_any_other(tmp_path: Path) -> None:
+    with proc.spawn(["grep", "SigIgn", "/proc/self/status"], log=tmp_path / "log") as child:
+        assert child.wait(Deadline.after(SOON)) == 0
+    assert int((tmp_path / "log").read_text().split()[1], 16) == 0

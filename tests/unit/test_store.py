@@ -52,26 +52,6 @@ def test_a_failed_make_leaves_nothing(tmp_path: Path) -> None:
     get(Store(root=tmp_path))
 
 
-@pytest.mark.parametrize("damage", [
-    lambda data: (data / "folder" / "file").write_text("Content"),
-    lambda data: (data / "folder" / "file").unlink(),
-    lambda data: (data / "more").write_text(""),
-    lambda data: ((data / "link").unlink(), (data / "link").symlink_to("/etc/passwd")),
-])
-def test_a_damaged_entry_is_made_again(tmp_path: Path, damage: object) -> None:
-    damage(get(Store(root=tmp_path)))  # type: ignore[operator]
-    assert Store(root=tmp_path).load("kind", "k") is None
-    assert (get(Store(root=tmp_path)) / "folder" / "file").read_text() == "content"
-
-
-def test_a_flipped_byte_with_the_same_time_is_seen(tmp_path: Path) -> None:
-    file = get(Store(root=tmp_path)) / "folder" / "file"
-    info = file.stat()
-    file.write_text("c0ntent")
-    os.utime(file, ns=(info.st_atime_ns, info.st_mtime_ns))
-    assert Store(root=tmp_path).load("kind", "k") is None
-
-
 def test_what_a_killed_harness_left_is_swept(tmp_path: Path) -> None:
     child = multiprocessing.get_context("fork").Process(target=_die_while_making, args=(tmp_path,))
     child.start()
