@@ -70,3 +70,7 @@ class InfraError(HarnessError):
 
 class DeadlineExpired(HarnessError):  # noqa: N818 - it says what happened
     """A wait ran out of its time budget. Whoever knows whose fault that is raises one of the others from it."""
+
+
+DISK_HINT = "free some space (`harness cache prune`), or point HARNESS_CACHE at another file system"
+"""What to do about a disk that is full or fails."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from harness import foreign, proc
 from harness.deadline import Deadline
-from harness.errors import DeadlineExpired, HarnessError, InfraError
+from harness.errors import DISK_HINT, DeadlineExpired, HarnessError, InfraError
 from harness.limits import MIB, Limits, prlimit
 from harness.proc import Completed
 from harness.watchdog import Watchdog
@@ -154,7 +154,7 @@ def _explained(said: tuple[str, ...], step: Boxed, limits: Limits, where: str | 
         return None
     if limit == "scratch" and any(_full(folder) for folder in step.write):
         return InfraError("the disk is full", where=where, detail=said[-3:],
-                          hint="free some space, or point HARNESS_CACHE elsewhere")
+                          hint=DISK_HINT)
     return limits.over(limit, "it failed as one does that reaches a limit", where, detail=said[-3:])
 
 

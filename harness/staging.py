@@ -19,10 +19,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from harness.errors import DeadlineExpired, HarnessError, InfraError
+from harness.errors import DISK_HINT, DeadlineExpired, HarnessError, InfraError
 from harness.foreign import remove
 
-HINT = "free some space (`harness cache prune`), or point HARNESS_CACHE at another file system"
 _MOMENT = 120.0
 """Seconds to wait for a lock that is held for the length of a few renames and, at worst, for removing a dead build."""
 _LEAST = 1 << 20
@@ -124,7 +123,7 @@ def disk_errors(root: Path) -> Iterator[None]:
         where = str(error.filename or root)
         if error.errno not in _DISK and not (error.errno in _DENIED and where.startswith(str(root))):
             raise
-        raise InfraError(f"the cache cannot be written: {error.strerror}", where=where, hint=HINT) from error
+        raise InfraError(f"the cache cannot be written: {error.strerror}", where=where, hint=DISK_HINT) from error
 
 
 @contextmanager
@@ -140,7 +139,7 @@ def _full_disk_errors(root: Path) -> Iterator[None]:
     except HarnessError as error:
         if not _full(root):
             raise
-        raise InfraError("the disk is full", where=str(root), hint=HINT,
+        raise InfraError("the disk is full", where=str(root), hint=DISK_HINT,
                          detail=(error.what, *error.detail)) from error
 
 
