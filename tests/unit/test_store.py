@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness import store as module
 from harness.deadline import Deadline
+from harness.errors import InfraError
 from harness.foreign import remove
 from harness.store import Store, digest
 
@@ -88,6 +91,36 @@ def _make_counted(root: Path, mark: Path) -> None:
         (stage / "file").write_text("x" * 100000)
 
     get(Store(root=root), make=make)
+
+
+def test_names_reach_the_disk_after_what_they_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut at any moment leaves an entry whole or not there."""
+    entry = tmp_path / "kind" / "k"
+    order: list[str] = []
+
+    def sync_all(path: Path) -> None:
+        assert {below.name for below in path.iterdir()} == {"data", "manifest.json", "about.json"}
+        assert not entry.exists()
+        order.append("content")
+
+    def sync_folder(path: Path) -> None:
+        assert entry.exists()
+        order.append(path.name)
+
+    monkeypatch.setattr(module, "sync_all", sync_all)
+    monkeypatch.setattr(module, "sync_folder", sync_folder)
+    get(Store(root=tmp_path))
+    assert order == ["content", "kind", tmp_path.name]
+
+
+def test_a_disk_that_fails_is_the_labs_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sync_all(path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr(module, "sync_all", sync_all)
+    with pytest.raises(InfraError, match="the cache cannot be written: Input/output error"):
+        get(Store(root=tmp_path))
+    assert not Store(root=tmp_path).has("kind", "k")
 
 
 def test_remove_does_not_follow_links(tmp_path: Path) -> None:
