@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
-import re
-import shutil
 import signal
 import sys
 import tempfile
@@ -17,24 +14,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from harness import cli_cache
+from harness import cli_cache, cli_common, cli_compare
+from harness.cli_common import CACHE, JSON, PLAN, QUIET, VARIANT, open_store
 from harness.errors import ExitCode, HarnessError, InfraError, UsageError
 
-if TYPE_CHECKING:
-    from harness.report.progress import Progress
-    from harness.store import Store
-
-_PLAN = click.argument("plan", type=click.Path(path_type=Path))
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
-_QUIET = click.option("--quiet", "-q", is_flag=True, help="No progress on standard error.")
-_CACHE = click.option("--cache", type=click.Path(path_type=Path, file_okay=False), envvar="HARNESS_CACHE",
-                      help="The cache of sources, builds and userlands.  [default: in the user's cache folder]")
-_VARIANT = click.option("--variant", "-v", "variants", multiple=True, metavar="NAME",
-                        help="Only this variant of the plan; may be given several times.")
 _ACCEL = click.option("--accel", type=click.Choice(["kvm", "tcg"]), default=None,
                       help="The accelerator.  [default: KVM where a real Linux boots under it, else TCG]")
 _REQUIRE_SANDBOX = click.option(
@@ -57,14 +44,14 @@ def cli() -> None:
 
 
 @cli.command()
-@_PLAN
-@_VARIANT
+@PLAN
+@VARIANT
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False),
               help="The run folder.  [default: runs/PLAN-TIME]")
 @_ACCEL
-@_CACHE
-@_JSON
-@_QUIET
+@CACHE
+@JSON
+@QUIET
 @_REQUIRE_SANDBOX
 @click.option("--walk/--no-walk", default=True, show_default=True,
               help="Where a claim on objects or sizes fails, walk the series to say which patch did it.")
@@ -90,7 +77,7 @@ def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | No
              *(() if walk else ("--no-walk",))]
     folder = out or Path("runs") / f"{read.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     _new_folder(folder)
-    report = engine.run(read, store=_store(cache), out=folder.resolve(), progress=_progress(quiet),
+    report = engine.run(read, store=open_store(cache), out=folder.resolve(), progress=cli_common.progress(quiet),
                         variants=variants, accel=accel or "", walking=walk, command=again)
     if as_json:
         click.echo(json.dumps(model.to_json(report), indent=1))
@@ -102,8 +89,8 @@ def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | No
 
 
 @cli.command()
-@_PLAN
-@_VARIANT
+@PLAN
+@VARIANT
 @click.option("--side", type=click.Choice(["base", "patched", "both"]), default="both", show_default=True,
               help="The tree: before the series, after it, or both.")
 @click.option("--each-patch", "each", is_flag=True,
@@ -111,9 +98,9 @@ def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | No
                    "build or brings new warnings.")
 @click.option("--warnings", "-W", "extra", type=click.Choice(["1", "2", "3", "12", "123"]),
               help="Kernels of their own, with more warnings of the compiler: kbuild's W=.")
-@_CACHE
-@_JSON
-@_QUIET
+@CACHE
+@JSON
+@QUIET
 @_REQUIRE_SANDBOX
 def build(plan: Path, variants: tuple[str, ...], side: str, each: bool, extra: str | None, cache: Path | None,
           as_json: bool, quiet: bool) -> None:
@@ -123,7 +110,7 @@ def build(plan: Path, variants: tuple[str, ...], side: str, each: bool, extra: s
     from harness.plan import read_plan
     from harness.report import steps
 
-    read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
+    read, store, progress = read_plan(plan), open_store(cache), cli_common.progress(quiet)
     inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
     inputs = replace(builds.applied(inputs, store=store, progress=progress), extra_warnings=extra or "")
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
@@ -146,145 +133,14 @@ def build(plan: Path, variants: tuple[str, ...], side: str, each: bool, extra: s
 
 
 @cli.command()
-@click.argument("base", type=click.Path(path_type=Path))
-@click.argument("patched", type=click.Path(path_type=Path))
-@click.option("--strict", is_flag=True, help="Explain nothing: any difference is a change.")
-@click.option("--all", "show_all", is_flag=True, help="A line for every change, however many.")
-@click.option("--show", "shown", metavar="FUNCTION",
-              help="Both sides of this function beside each other, in every object that has it; OBJECT:FUNCTION for "
-                   "one. With source lines where there is debug info.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="Also write a page for reviewers: all changes, and the changed functions side by side.")
-@_JSON
-def objdiff(base: Path, patched: Path, strict: bool, show_all: bool, shown: str | None, html: Path | None,
-            as_json: bool) -> None:
-    """Compare the object code of two kernel build folders, or of two objects, archives or modules.
-
-    Exit code 0 when nothing changed (byte-identical, or every difference explained by a named rule), 1 otherwise.
-    """
-    from harness.compare.objdiff import compare
-    from harness.compare.opened import Opened, to_json
-    from harness.report import objdiff_text
-
-    if shown and as_json:
-        raise UsageError("--show and --json exclude each other", hint="the JSON form has a line for every change")
-    gc.disable()  # one pass that keeps nearly all it makes
-    try:
-        comparison = compare(base, patched, strict=strict)
-    finally:
-        gc.enable()
-    opened = Opened(comparison)
-    if html is not None:
-        from harness.report import objdiff_page
-
-        objdiff_page.write(opened, html)
-    if as_json:
-        click.echo(json.dumps(to_json(opened), indent=1))
-    elif shown:
-        click.echo("\n".join(objdiff_text.show(opened, shown, shutil.get_terminal_size((80, 24)).columns)))
-    else:
-        click.echo("\n".join(objdiff_text.summary(opened, None if show_all else objdiff_text.LIMIT)))
-    sys.exit(ExitCode.PASSED if comparison.identical_code else ExitCode.FAILED)
-
-
-@cli.command()
-@_PLAN
-@_VARIANT
-@click.option("--all", "-a", "everything", is_flag=True, help="Show every function and datum.")
-@_CACHE
-@_JSON
-@_QUIET
-def blame(plan: Path, variants: tuple[str, ...], everything: bool, cache: Path | None, as_json: bool,
-          quiet: bool) -> None:
-    """Say which patch of PLAN's series changed which function.
-
-    The series is built patch by patch, each kernel from the one before it. All kernels stay in the cache, so a walk
-    that was interrupted goes on where it was. Exit code 1 when the kernel does not build with one of the patches.
-    """
-    from harness import builds
-    from harness.deadline import Deadline
-    from harness.plan import read_plan
-    from harness.report import blame as report
-
-    read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
-    names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
-    inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
-    found = [builds.blame(inputs, name, store=store, progress=progress) for name in names]
-    click.echo(json.dumps([report.to_json(one) for one in found], indent=1) if as_json else "\n\n".join(
-        "\n".join(report.lines(one, limit=None if everything else 20)) for one in found))
-    sys.exit(ExitCode.FAILED if any(one.broken for one in found) else ExitCode.PASSED)
-
-
-@cli.command()
-@click.argument("base", type=click.Path(path_type=Path))
-@click.argument("patched", type=click.Path(path_type=Path))
-@click.option("--all", "-a", "everything", is_flag=True, help="Show every symbol and object that differs.")
-@_JSON
-def size(base: Path, patched: Path, everything: bool, as_json: bool) -> None:
-    """Compare the sizes of two kernel build folders, or of two ELF files.
-
-    Text, data and bss as size(1) has them, then functions and data by name, as the kernel's scripts/bloat-o-meter
-    counts them. Nothing is judged: the exit code is 0 when both sides could be measured.
-    """
-    from harness.compare import size_text
-    from harness.compare.size import compare_sizes
-
-    report = compare_sizes(base, patched)
-    click.echo(json.dumps(size_text.to_json(report), indent=1) if as_json
-               else "\n".join(size_text.lines(report, limit=None if everything else 20)))
-
-
-@cli.command()
-@_PLAN
-@click.option("--struct", required=True, metavar="TAG", help="The structure, as sk_buff.")
-@click.option("--header", "headers", required=True, multiple=True, metavar="FILE",
-              help="What to include for it, as linux/skbuff.h; may be given several times.")
-@_VARIANT
-@_CACHE
-@_JSON
-@_QUIET
-def layout(plan: Path, struct: str, headers: tuple[str, ...], variants: tuple[str, ...], cache: Path | None,
-           as_json: bool, quiet: bool) -> None:
-    """Show how a structure lies in memory before and after the series, side by side.
-
-    Exit code 1 when a side has no such structure.
-    """
-    from harness import builds, layouts
-    from harness.compare.layout import Layout
-    from harness.deadline import Deadline
-    from harness.plan import read_plan
-    from harness.plan_claims import HEADER, TAG
-
-    if not re.fullmatch(TAG, struct) or not all(re.fullmatch(HEADER, header) for header in headers):
-        raise UsageError("this is no structure of a header", where=f"struct {struct} of {', '.join(headers)}",
-                         hint="--struct sk_buff --header linux/skbuff.h")
-    read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
-    inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
-    names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
-    found = {}
-    for name in names:
-        configs = [builds.configure(inputs, side, name, store=store, progress=progress) for side in builds.SIDES]
-        kernels = [builds.build(inputs, side, config, store=store, progress=progress)
-                   for side, config in zip(builds.SIDES, configs, strict=True)]
-        found[name] = [builds.measure(inputs, build, struct, headers, store=store) for build in kernels]
-    if as_json:
-        click.echo(json.dumps({name: layouts.as_json(*sides) for name, sides in found.items()}, indent=1))
-    else:
-        click.echo("\n\n".join("\n".join((f"variant {name}", *layouts.as_text(*sides)))
-                               for name, sides in found.items()))
-    whole = all(isinstance(side, Layout) for sides in found.values() for side in sides)
-    sys.exit(ExitCode.PASSED if whole else ExitCode.FAILED)
-
-
-@cli.command()
-@_PLAN
+@PLAN
 @click.option("--variant", "-v", "variant", required=True, metavar="NAME", help="The variant to boot.")
 @_SIDE
 @click.option("--command", "-c", "command", metavar="COMMAND",
               help="Run this in the guest's shell and end with its exit code, in place of an interactive shell.")
 @_ACCEL
-@_CACHE
-@_QUIET
+@CACHE
+@QUIET
 def boot(plan: Path, variant: str, side: str, command: str | None, accel: str | None, cache: Path | None,
          quiet: bool) -> None:
     """Boot one kernel of PLAN and open a shell in it over SSH; the machine ends with the shell."""
@@ -292,7 +148,7 @@ def boot(plan: Path, variant: str, side: str, command: str | None, accel: str | 
     from harness.deadline import Deadline
     from harness.plan import read_plan
 
-    read, store, progress = read_plan(plan), _store(cache), _progress(quiet)
+    read, store, progress = read_plan(plan), open_store(cache), cli_common.progress(quiet)
     read.variant(variant)
     inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
     config = builds.configure(inputs, side, variant, store=store, progress=progress)
@@ -306,15 +162,15 @@ def boot(plan: Path, variant: str, side: str, command: str | None, accel: str | 
 
 
 @cli.command()
-@_JSON
-@_CACHE
+@JSON
+@CACHE
 def doctor(as_json: bool, cache: Path | None) -> None:
     """Say what this host lacks, and whether KVM really boots Linux here."""
     from harness import arch, boots, host
     from harness.store import default_root
 
     missing = [package for package in host.packages() if package.missing]
-    accel = boots.known_accel(_store(cache), arch.native(), _progress().step)
+    accel = boots.known_accel(open_store(cache), arch.native(), cli_common.progress().step)
     if as_json:
         click.echo(json.dumps({
             "missing": [{"package": item.name, "lacks": item.missing, "for": item.why} for item in missing],
@@ -331,12 +187,12 @@ def doctor(as_json: bool, cache: Path | None) -> None:
 @cli.command(name="list")
 @click.argument("what", type=click.Choice(["plan", "fragments", "nics", "packages"]))
 @click.argument("plan", type=click.Path(path_type=Path), required=False)
-@_JSON
+@JSON
 def list_(what: str, plan: Path | None, as_json: bool) -> None:
     """List what there is: the variants, claims and suites of a PLAN, fragments, NIC models, or host packages."""
     from harness import listing
 
-    rows = listing.rows(what, plan, _store(None))
+    rows = listing.rows(what, plan, open_store(None))
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
@@ -347,6 +203,8 @@ def list_(what: str, plan: Path | None, as_json: bool) -> None:
 
 
 cli.add_command(cli_cache.cache)
+for _command in (cli_compare.objdiff, cli_compare.blame, cli_compare.size, cli_compare.layout):
+    cli.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -391,16 +249,6 @@ def _say(text: str) -> None:
 
 def _interrupt(number: int, _: FrameType | None) -> None:
     raise KeyboardInterrupt(signal.Signals(number).name)
-
-
-def _progress(quiet: bool = False) -> Progress:
-    from harness.report.progress import Progress
-
-    return Progress(quiet=quiet)
-
-
-def _store(cache: Path | None) -> Store:
-    return cli_cache.open_store(cache)
 
 
 def _new_folder(folder: Path) -> None:

@@ -6,32 +6,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli_common import CACHE, JSON, open_store
 from harness.errors import ExitCode, UsageError
-
-if TYPE_CHECKING:
-    from harness.store import Store
-
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
-_CACHE = click.option("--cache", "folder", type=click.Path(path_type=Path, file_okay=False), envvar="HARNESS_CACHE",
-                      help="The cache.  [default: in the user's cache folder]")
-
-
-def open_store(folder: Path | None) -> Store:
-    """The store that a command works on, kept to its limit; what it has to say goes to standard error.
-
-    Raises:
-        UsageError: `HARNESS_CACHE_LIMIT` is no size.
-    """
-    from harness.cache import limit
-    from harness.report.model import clean
-    from harness.store import Store, default_root
-
-    root = (folder or default_root()).resolve()
-    return Store(root=root, limit=limit(root), tell=lambda text: click.echo(f"harness: {clean(text)}", err=True))
 
 
 @click.group()
@@ -45,9 +24,9 @@ def cache() -> None:
 
 
 @cache.command(name="list")
-@_CACHE
-@_JSON
-def list_(folder: Path | None, as_json: bool) -> None:
+@CACHE
+@JSON
+def list_(cache: Path | None, as_json: bool) -> None:
     """List the entries: kind, key, what it is, size, last use (UTC), and totals.
 
     Sizes are what an entry takes on disk; a file with several names counts once, for the entry that had it first.
@@ -56,7 +35,7 @@ def list_(folder: Path | None, as_json: bool) -> None:
     from harness import entries
     from harness.uses import used
 
-    store = open_store(folder)
+    store = open_store(cache)
     limit = store.limit or 0
     found = entries.entries(store.root, store.tell)
     with used(store.root) as users:
@@ -69,9 +48,9 @@ def list_(folder: Path | None, as_json: bool) -> None:
 
 
 @cache.command()
-@_CACHE
-@_JSON
-def verify(folder: Path | None, as_json: bool) -> None:
+@CACHE
+@JSON
+def verify(cache: Path | None, as_json: bool) -> None:
     """Read everything in the cache and hold it against its checksums.
 
     What is damaged is moved to the folder `damaged` of the cache, and made again when it is needed. Exit code 1 when
@@ -80,7 +59,7 @@ def verify(folder: Path | None, as_json: bool) -> None:
     from harness import cache as caches
     from harness.report.progress import Progress
 
-    store = open_store(folder)
+    store = open_store(cache)
     with Progress(quiet=as_json).counting("verifying", unit="entries") as counted:
         number, bad = caches.verify(store, counted=counted)
     if as_json:
@@ -99,9 +78,9 @@ def verify(folder: Path | None, as_json: bool) -> None:
 @click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS",
               help="Remove what was not used in the last DAYS days.")
 @click.option("--all", "everything", is_flag=True, help="Remove everything.")
-@_CACHE
-@_JSON
-def prune(keep: str | None, older_than: float | None, everything: bool, folder: Path | None, as_json: bool) -> None:
+@CACHE
+@JSON
+def prune(keep: str | None, older_than: float | None, everything: bool, cache: Path | None, as_json: bool) -> None:
     """Remove entries, and say which; without an option, what is over the limit.
 
     Nothing that a running harness uses is removed; it is listed. Damaged entries that were set aside go first.
@@ -110,7 +89,7 @@ def prune(keep: str | None, older_than: float | None, everything: bool, folder: 
 
     if everything and (keep is not None or older_than is not None):
         raise UsageError("--all excludes --keep and --older-than")
-    store = open_store(folder)
+    store = open_store(cache)
     size = caches.parse_size(keep, "--keep") if keep is not None else None
     if size is None and older_than is None:
         size = 0 if everything else store.limit

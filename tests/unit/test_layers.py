@@ -20,7 +20,7 @@ ORDER = (
     "kernel.recompile", "kernel.partial", "steps", "compare", "compared", "proof", "guest", "vm", "lab", "claims",
     "node", "plan_claims", "plan", "suites", "listing", "report.objdiff_text", "report.objdiff_page", "report.model",
     "report.junit", "report.terminal", "report.progress", "boots", "report.steps", "blame", "report.blame", "layouts",
-    "builds", "engine", "pytest_plugin", "cli_cache", "cli", "__main__",
+    "builds", "engine", "pytest_plugin", "cli_common", "cli_cache", "cli_compare", "cli", "__main__",
 )
 STRANGERS = (("compare", "vm"), ("compare", "guest"), ("compare", "kernel"), ("kernel", "vm"), ("kernel", "compare"))
 

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the commands of `harness.cli`, `cli_compare` and `cli_cache` share: arguments, the store, progress."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from harness.report.progress import Progress
+    from harness.store import Store
+
+PLAN = click.argument("plan", type=click.Path(path_type=Path))
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+QUIET = click.option("--quiet", "-q", is_flag=True, help="No progress on standard error.")
+CACHE = click.option("--cache", type=click.Path(path_type=Path, file_okay=False), envvar="HARNESS_CACHE",
+                     help="The cache of sources, builds and userlands.  [default: in the user's cache folder]")
+VARIANT = click.option("--variant", "-v", "variants", multiple=True, metavar="NAME",
+                       help="Only this variant of the plan; may be given several times.")
+
+
+def open_store(cache: Path | None) -> Store:
+    """The store that a command works on, kept to its limit; what it has to say goes to standard error.
+
+    Raises:
+        UsageError: `HARNESS_CACHE_LIMIT` is no size.
+    """
+    from harness.cache import limit
+    from harness.report.model import clean
+    from harness.store import Store, default_root
+
+    root = (cache or default_root()).resolve()
+    return Store(root=root, limit=limit(root), tell=lambda text: click.echo(f"harness: {clean(text)}", err=True))
+
+
+def progress(quiet: bool = False) -> Progress:
+    """Progress on standard error."""
+    from harness.report.progress import Progress
+
+    return Progress(quiet=quiet)
