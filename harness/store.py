@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from harness import entries, manifest
 from harness.deadline import Deadline
 from harness.entries import About
-from harness.errors import DeadlineExpired
+from harness.errors import DeadlineExpired, InfraError
 from harness.staging import disk_errors, staging, sync_all, sync_folder
 from harness.uses import Uses
 
@@ -123,9 +123,16 @@ class Store:
         """The digest of what is in an entry that was loaded, as far as its path begins with `below`.
 
         An entry that was made again has the same key, but need not have the same content.
+
+        Raises:
+            InfraError: no file there has a checksum, so that any two such entries would be taken for one.
         """
-        sums = manifest.checksums(self._entry(kind, key))
-        return digest("content", {name: each for name, each in sums.items() if name.startswith(below)})
+        entry = self._entry(kind, key)
+        sums = {name: each for name, each in manifest.checksums(entry).items() if name.startswith(below)}
+        if not sums:
+            raise InfraError(f"{kind} {key} in the cache has no checksums{f' below {below}' if below else ''}",
+                             where=str(entry), hint="`harness cache verify`, or remove it")
+        return digest("content", sums)
 
     @contextmanager
     def changing(self, kind: str, key: str, *, deadline: Deadline, what: str = "",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,21 @@ def test_remove_does_not_follow_links(tmp_path: Path) -> None:
 @given(st.lists(st.text(), max_size=4), st.lists(st.text(), max_size=4))
 def test_different_inputs_have_different_keys(one: list[str], other: list[str]) -> None:
     assert (digest(*one) == digest(*other)) == (one == other)
+
+
+def test_what_is_in_an_entry_is_told_apart_and_never_guessed(tmp_path: Path) -> None:
+    store = Store(root=tmp_path)
+
+    def make(text: str) -> Callable[[Path], None]:
+        def write_it(stage: Path) -> None:
+            (stage / "out").mkdir()
+            (stage / "out" / "object").write_text(text)
+
+        return write_it
+
+    for key, text in (("a", "one"), ("b", "two"), ("c", "one")):
+        store.get("kind", digest(key), make(text), deadline=Deadline.after(SOON))
+    one, two, same = (store.content("kind", digest(key), "out/") for key in "abc")
+    assert one == same != two
+    with pytest.raises(InfraError, match="no checksums below elsewhere/"):
+        store.content("kind", digest("a"), "elsewhere/")
