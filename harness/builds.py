@@ -138,9 +138,13 @@ def configure(inputs: Inputs, side: str, variant: str, *, store: Store, progress
 def build(inputs: Inputs, side: str, config: Config, *, store: Store, progress: Progress, again: str = "",
           seed: Seed | None = None) -> Build:
     """One build, started from a finished one, the nearest where none is given; a control (`again`) from nothing."""
+    tree = inputs.trees[side]
+    finished = None if again else kbuild.cached(tree, config, arch=inputs.arch, toolchain=inputs.compiling, store=store)
+    if finished is not None:
+        return finished
     seed = None if again else seed or _nearest(inputs, side, config.variant, store)
     with progress.counting(f"{side}/{config.variant}") as counted:
-        return kbuild.build(inputs.trees[side], config, arch=inputs.arch, toolchain=inputs.compiling,
+        return kbuild.build(tree, config, arch=inputs.arch, toolchain=inputs.compiling,
                             store=store, deadline=_step(inputs), again=again, seed=seed,
                             progress=progress.step, counted=counted, limits=inputs.plan.limits)
 
