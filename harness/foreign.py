@@ -65,18 +65,30 @@ def inspect(folder: Path, where: str | None = None) -> Size:
         KernelError: there is something else than files, folders and links that stay inside; or a file with the setuid
             or setgid bit; or a folder that cannot be read.
     """
-    taken = count = 0
-    root = os.path.realpath(folder)
     try:
-        for path, info in _entries(folder):
-            taken, count = taken + info.st_blocks * 512, count + 1
-            wrong = _wrong(root, os.path.relpath(path, folder), path, info)
-            if wrong:
-                raise KernelError(f"it left {wrong}", where=where,
-                                  hint="a kernel build makes no such thing; what it made was not kept")
+        wrong, size = survey(folder)
     except OSError as error:
         raise unreadable(error, where) from error
-    return Size(bytes=taken, entries=count)
+    if wrong:
+        raise KernelError(f"it left {wrong}", where=where,
+                          hint="a kernel build makes no such thing; what it made was not kept")
+    return size
+
+
+def survey(folder: Path) -> tuple[str, Size]:
+    """What is wrong with the first entry that is not to be kept, in words (empty where none is), and the size so far.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    taken = count = 0
+    root = os.path.realpath(folder)
+    for path, info in _entries(folder):
+        taken, count = taken + info.st_blocks * 512, count + 1
+        wrong = _wrong(root, os.path.relpath(path, folder), path, info)
+        if wrong:
+            return wrong, Size(bytes=taken, entries=count)
+    return "", Size(bytes=taken, entries=count)
 
 
 def unreadable(error: OSError, where: str | None) -> KernelError:
@@ -89,7 +101,7 @@ def _wrong(root: str, name: str, path: str, info: os.stat_result) -> str | None:
     """What is wrong with an entry, in words; None where nothing is."""
     if stat.S_ISLNK(info.st_mode):
         target = str(Path(path).readlink())
-        inside = os.path.commonpath([root, os.path.realpath(path)]) == root
+        inside = not target.startswith("/") and os.path.commonpath([root, os.path.realpath(path)]) == root
         return None if inside or _OWN_LINKS.get(name) == target else f"a link that leads out: {name} -> {target}"
     if not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)):
         return f"something else than a file: {name}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from harness import proc, sandbox
+from harness import foreign, proc, sandbox
 from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.kernel import gitplace, gitrepo
@@ -175,20 +175,13 @@ _UNPACK = {SourceKind.DEBIAN: _from_debian, SourceKind.TARBALL: _from_tarball, S
 
 
 def _check_entries(tree: Path, source: str) -> None:
-    """Refuse a tree with anything but files, folders and symbolic links that stay in it."""
-    top = os.path.realpath(tree)
-    for where, folders, names in os.walk(tree):
-        for entry in (Path(where, name) for name in (*folders, *names)):
-            mode = entry.lstat().st_mode
-            if not stat.S_ISLNK(mode):
-                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                    raise UsageError(f"something else than a file in the tree: {entry.relative_to(tree)}", where=source,
-                                     hint="remove it from the source")
-                continue
-            target = os.path.realpath(entry)
-            if entry.readlink().is_absolute() or not (target == top or target.startswith(f"{top}/")):
-                raise UsageError(f"a symbolic link leaves the tree: {entry.relative_to(tree)} -> {entry.readlink()}",
-                                 where=source, hint="remove the link from the source")
+    """Refuse a tree with what a build would not be allowed to leave (`harness.foreign`)."""
+    try:
+        wrong, _ = foreign.survey(tree)
+    except OSError as error:
+        raise UsageError(f"the source has a folder that cannot be read: {error.strerror}", where=source) from error
+    if wrong:
+        raise UsageError(f"the source has {wrong}", where=source, hint="take it out of the source")
 
 
 def _untar(archive: Path, stage: Path, deadline: Deadline, progress: Progress) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -92,14 +93,25 @@ def test_a_tarball_that_reaches_out_harms_nobody(tmp_path: Path) -> None:
 def test_links_that_leave_the_tree_are_refused_in_every_source(tmp_path: Path) -> None:
     members = {f"linux-1/{name}": text for name, text in FILES.items()}
     path = archive(tmp_path / "linux.tar.xz", members, {"linux-1/net/out": "../../outside"})
-    with pytest.raises(UsageError, match=r"a symbolic link leaves the tree: net/out -> \.\./\.\./outside"):
+    with pytest.raises(UsageError, match=r"the source has a link that leads out: net/out -> \.\./\.\./outside"):
         fetch(source.tarball(path, sha256=None), tmp_path)
     mine = tree(tmp_path / "mine")
     (mine / "inside").symlink_to("net")
     (mine / "round").symlink_to("inside/../Kconfig")
     assert (fetch(source.folder(mine), tmp_path) / "round").read_text() == FILES["Kconfig"]
     (mine / "out").symlink_to("/etc")
-    with pytest.raises(UsageError, match="a symbolic link leaves the tree: out -> /etc"):
+    with pytest.raises(UsageError, match="the source has a link that leads out: out -> /etc"):
+        fetch(source.folder(mine), tmp_path)
+
+
+def test_a_program_with_the_setuid_bit_and_a_fifo_are_refused_in_a_source(tmp_path: Path) -> None:
+    mine = tree(tmp_path / "mine")
+    (mine / "Makefile").chmod(0o4755)
+    with pytest.raises(UsageError, match="the source has a program that would run with our rights: Makefile"):
+        fetch(source.folder(mine), tmp_path)
+    (mine / "Makefile").chmod(0o644)
+    os.mkfifo(mine / "pipe")
+    with pytest.raises(UsageError, match="the source has something else than a file: pipe"):
         fetch(source.folder(mine), tmp_path)
 
 

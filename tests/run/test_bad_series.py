@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import tinykernel
+from tests.build.series import tinykernel
+from tests.build.series.tinykernel import commit, edited, git
 from tests.run.conftest import harness
-from tests.tinykernel import commit, edited, git
 
 Build = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -109,7 +109,7 @@ def test_a_tree_with_a_link_that_leaves_it(build: Build, repo: Path) -> None:
     (repo / "out").symlink_to("/etc/passwd")
     git(repo, "add", "-A")
     git(repo, "commit", "-q", "-m", "link")
-    clear(build(f"{{git: {repo}, range: v1..topic}}", ref="main"), 2, "a symbolic link leaves the tree: out -> ")
+    clear(build(f"{{git: {repo}, range: v1..topic}}", ref="main"), 2, "the source has a link that leads out: out -> ")
 
 
 def test_what_is_no_repository(build: Build, tmp_path: Path) -> None:

@@ -19,21 +19,10 @@ from harness.kernel.gitrange import GitRange
 from harness.kernel.series import Series
 from harness.kernel.tree import Tree, prepare
 from harness.store import Store
-from tests import tinykernel
-from tests.tinykernel import edited
+from tests.build.series import tinykernel
+from tests.build.series.tinykernel import TITLES, edited
 
 WHOLE = edited((5, "first"), (15, "second"), (25, "third"))
-TITLES = ["net: one", "net: two", "net: three"]
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    return tinykernel.make(tmp_path / "repo")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(root=tmp_path / "store")
 
 
 def read(asked: str | GitRange, tmp_path: Path, store: Store) -> Series:

@@ -7,6 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 
+TITLES = ["net: one", "net: two", "net: three"]
 LINES = [f"line {number}\n" for number in range(1, 31)]
 WHO = {"GIT_AUTHOR_NAME": "harness test", "GIT_AUTHOR_EMAIL": "test@localhost",
        "GIT_COMMITTER_NAME": "harness test", "GIT_COMMITTER_EMAIL": "test@localhost",

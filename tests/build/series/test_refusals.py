@@ -13,18 +13,8 @@ from harness.kernel import source
 from harness.kernel.series import Patch, read_patch
 from harness.kernel.tree import Applied, Tree, apply
 from harness.store import Store
-from tests import tinykernel
-from tests.tinykernel import commit, edited, git
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    return tinykernel.make(tmp_path / "repo")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(root=tmp_path / "store")
+from tests.build.series import tinykernel
+from tests.build.series.tinykernel import commit, edited, git
 
 
 def patches(repo: Path) -> list[Patch]:
