@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """`python -m harness` is `harness`."""
 
-from harness.cli import main
+from harness.cli.main import main
 
 main()

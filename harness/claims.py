@@ -17,7 +17,7 @@ from harness.compare.layout_text import size_words
 from harness.compare.size import FIGURES, Figure, SizeReport
 from harness.compare.values import Comparison, printable
 from harness.errors import ExitCode
-from harness.steps import Stepped
+from harness.jobs.steps import Stepped
 
 
 class Verdict(StrEnum):

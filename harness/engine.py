@@ -20,8 +20,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from harness import boots, claims, layouts, suites
-from harness.builds import (
+from harness import claims
+from harness.claims import Check, Claim, Row, TestResult, Verdict
+from harness.compare import size_text
+from harness.compare.layout import Layout, Unmeasured
+from harness.compare.opened import Opened, to_json
+from harness.compare.size import SizeReport
+from harness.compare.values import Comparison
+from harness.deadline import Deadline
+from harness.errors import ExitCode, HarnessError
+from harness.jobs import boots, layouts, suites
+from harness.jobs.builds import (
     BUILD_SECONDS,
     SIDES,
     Inputs,
@@ -37,24 +46,16 @@ from harness.builds import (
     prove,
     resolve,
 )
-from harness.claims import Check, Claim, Row, TestResult, Verdict
-from harness.compare import size_text
-from harness.compare.layout import Layout, Unmeasured
-from harness.compare.opened import Opened, to_json
-from harness.compare.size import SizeReport
-from harness.compare.values import Comparison
-from harness.compared import code_digest, compared, compared_sizes
-from harness.deadline import Deadline
-from harness.errors import ExitCode, HarnessError
+from harness.jobs.compared import code_digest, compared, compared_sizes
 from harness.kernel.kbuild import Build
 from harness.kernel.kconfig import Config
 from harness.kernel.tree import prepare
-from harness.plan import Plan
+from harness.plan.plan import Plan
 from harness.report import blame as blaming
 from harness.report import junit, model, objdiff_page
 from harness.report.model import RunReport
 from harness.report.progress import Progress
-from harness.store import Store, digest
+from harness.store.store import Store, digest
 
 _SUITES_AT_ONCE = 2
 _LOOK_EVERY = 0.25

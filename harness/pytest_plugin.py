@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The pytest side of guest suites: fixtures that hold booted machines, marks, and a record of every result.
 
-`harness.suites` starts pytest with `-p harness.pytest_plugin --harness-session=FILE` and reads the records. A test
+`harness.jobs.suites` starts pytest with `-p harness.pytest_plugin --harness-session=FILE` and reads the records. A test
 has no result until it has earned one: "started" is written before it runs, "finished" after its teardown. What a
 kernel reported outranks what the test noticed, and fails a test that noticed nothing.
 """
@@ -22,10 +22,10 @@ from harness import arch
 from harness.claims import Verdict
 from harness.deadline import Deadline
 from harness.errors import HarnessError, KernelError, UsageError
+from harness.jobs.suites import Session
 from harness.lab import topology as topologies
 from harness.lab.bench import Lab, up
 from harness.lab.kernel import Kernel, parse_config
-from harness.suites import Session
 from harness.vm.qemu import MachineSpec
 
 _SETUP = 60.0

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import builds
-from harness.builds import Inputs
 from harness.deadline import Deadline
+from harness.jobs import builds
+from harness.jobs.builds import Inputs
 from harness.kernel.kbuild import Build
 from harness.kernel.source import fetch
-from harness.plan import read_plan
+from harness.plan.plan import read_plan
 from harness.report.progress import Progress
-from harness.store import Store, default_root
+from harness.store.store import Store, default_root
 
 ROOT = Path(__file__).parents[1]
 PLAN = ROOT / "patches" / "skb-extensions"

@@ -156,7 +156,7 @@ def moved_lines(a: bytes, b: bytes, order: Literal["little", "big"], moves: Move
     """Fields of 16 bits, or of 8 for small numbers, that hold the number of one moved line on each side.
 
     No rule: any constant could have these values by chance. It is half of the proof by line numbers
-    (`harness.proof`): what differs is nothing else than numbers of lines, whatever they are used for.
+    (`harness.jobs.proof`): what differs is nothing else than numbers of lines, whatever they are used for.
 
     Args:
         a, b: the bytes of base and patched.

@@ -76,7 +76,7 @@ def diff(path: str, base: Elf, patched: Elf, *, strict: bool,
         base, patched: the parsed files.
         strict: allow no rule.
         payloads: bytes of the compressed kernel in each build folder, for rule payload-length.
-        moves: lines whose numbers may differ wherever they stand, as site `moved-line`; for `harness.proof` only.
+        moves: lines whose numbers may differ wherever they stand, as site `moved-line`; for `harness.jobs.proof` only.
 
     Raises `InfraError` for a malformed file.
     """

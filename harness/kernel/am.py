@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness import proc, sandbox
+from harness import proc
 from harness.deadline import Deadline
 from harness.errors import KernelError
 from harness.kernel.series import Patch, hunk_at
+from harness.sandbox import bwrap
 
 _ENV: Mapping[str, str] = {
     "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_TERMINAL_PROMPT": "0",
@@ -93,5 +94,5 @@ def _why(repo: Path, patch: Patch, reduced: proc.Completed, deadline: Deadline) 
 
 def _git(repo: Path, arguments: Sequence[str], deadline: Deadline, *, mail: bytes | None = None,
          check: bool = True) -> proc.Completed:
-    argv = sandbox.boxed(["git", *arguments], read={}, write={"/repo": repo}, cwd="/repo", env=_ENV)
-    return sandbox.run(argv, deadline=deadline, stdin=mail, where="git am", check=check)
+    argv = bwrap.boxed(["git", *arguments], read={}, write={"/repo": repo}, cwd="/repo", env=_ENV)
+    return bwrap.run(argv, deadline=deadline, stdin=mail, where="git am", check=check)

@@ -28,7 +28,7 @@ from harness.kernel.series import (
     title,
     unix,
 )
-from harness.store import Store
+from harness.store.store import Store
 
 QUILT = "series"
 """The name of the file in which quilt keeps the order of its patches."""

@@ -13,7 +13,7 @@ from harness.errors import UsageError
 from harness.kernel import gitplace
 from harness.kernel.gitrepo import Commit, Mirror, Progress, mirror
 from harness.kernel.series import Patch, Series, make_patch
-from harness.store import Store
+from harness.store.store import Store
 
 LONGEST = 1000
 """Commits; a longer range is not a series but a wrong base."""

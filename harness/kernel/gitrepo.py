@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-from harness import proc, sandbox
+from harness import proc
 from harness.deadline import Deadline
 from harness.errors import InfraError, UsageError
 from harness.kernel import gitplace
 from harness.kernel.gitplace import Place
-from harness.store import Store, digest
+from harness.sandbox import bwrap
+from harness.store.store import Store, digest
 
 Progress = Callable[[str], None]
 
@@ -86,10 +87,10 @@ class Mirror:
         """Run git on it in the sandbox; only with `change` may it write to the repository, which is /mirror there."""
         shown = {str(path): path for path in self.reads}
         own = {"/mirror": self.folder}
-        argv = sandbox.boxed(["git", *arguments], read=shown if change else {**shown, **own},
+        argv = bwrap.boxed(["git", *arguments], read=shown if change else {**shown, **own},
                              write={**(write or {}), **(own if change else {})}, cwd=cwd,
                              env={**ENV, "GIT_DIR": "/mirror", **(env or {})})
-        return sandbox.run(argv, deadline=deadline, stdin=stdin, where=str(self.place), check=check,
+        return bwrap.run(argv, deadline=deadline, stdin=stdin, where=str(self.place), check=check,
                            inspected=False)
 
     def resolve(self, ref: str, deadline: Deadline) -> Commit:
@@ -214,10 +215,10 @@ def _listing(opened: Mirror, deadline: Deadline) -> dict[str, str]:
         else:
             (opened.folder / "owner.gitconfig").write_text("[safe]\n\tdirectory = *\n", encoding="ascii")
             shown = {str(path): path for path in (*place.folders, *place.objects)}
-            argv = sandbox.boxed(["git", "ls-remote", "--end-of-options", str(place.folder)], cwd="/", write={},
+            argv = bwrap.boxed(["git", "ls-remote", "--end-of-options", str(place.folder)], cwd="/", write={},
                                  read={**shown, "/config": opened.folder / "owner.gitconfig"},
                                  env={**ENV, "GIT_CONFIG_GLOBAL": "/config"})
-            said = sandbox.run(argv, deadline=deadline, where=str(place))
+            said = bwrap.run(argv, deadline=deadline, where=str(place))
     except proc.CommandFailed as failed:
         raise _failed("the repository cannot be read", place, failed) from failed
     rows = (line.split("\t", 1) for line in said.stdout.splitlines() if "\t" in line)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import foreign, proc, sandbox
+from harness import proc
 from harness.arch import Arch
 from harness.deadline import Deadline
 from harness.errors import InfraError, KernelError
@@ -28,8 +28,9 @@ from harness.kernel.kconfig import Config
 from harness.kernel.source import Progress
 from harness.kernel.tree import Tree, apply, difference, prepare
 from harness.kernel.warnings import ByObject, Warned
-from harness.limits import Limits
-from harness.store import Store, digest
+from harness.sandbox import bwrap, foreign
+from harness.sandbox.limits import Limits
+from harness.store.store import Store, digest
 
 _DIAGNOSTIC = re.compile(r"^(?P<where>[^\s:]+:\d+)(?::\d+)?: (?:fatal )?(?P<kind>error|warning): (?P<text>.+)$")
 _FAILED = re.compile(r"^(?:make\[\d+\]: \*\*\* \[|\S+: undefined reference|ld: |ERROR: modpost|\S*ld\S*: )")
@@ -239,7 +240,7 @@ def _make(out: Path, source: Path, name: str, arch: Arch, toolchain: Toolchain, 
     argv = kbuild_box.make([arch.image_target, "modules"] if config_has_modules(out) else [arch.image_target],
                            source=source, out=out, arch=arch, toolchain=toolchain, grouped=True)
     try:
-        sandbox.run(argv, deadline=deadline, limits=limits, where=name, log=log, on_line=line)
+        bwrap.run(argv, deadline=deadline, limits=limits, where=name, log=log, on_line=line)
     except proc.CommandFailed as failed:
         raise _does_not_build(name, log, failed) from failed
     missing = [path for path in (arch.image, "vmlinux", "vmlinux.o") if not (out / path).is_file()]
@@ -271,9 +272,9 @@ def _linked(out: Path, deadline: Deadline) -> frozenset[str]:
     found: set[str] = set()
     for archive in [out / "vmlinux.a", *out.rglob("lib.a")]:
         if archive.is_file():
-            argv = sandbox.boxed(["ar", "t", f"/build/out/{archive.relative_to(out)}"], read={"/build/out": out},
+            argv = bwrap.boxed(["ar", "t", f"/build/out/{archive.relative_to(out)}"], read={"/build/out": out},
                                  write={}, cwd="/build/out")
-            listed = sandbox.run(argv, deadline=deadline).stdout.splitlines()
+            listed = bwrap.run(argv, deadline=deadline).stdout.splitlines()
             found |= {name.removeprefix("/build/out/") for name in listed}
     order = out / "modules.order"
     for module in filter(None, map(foreign.inside, (foreign.read(order) or "").split())):

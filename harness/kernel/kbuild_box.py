@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from harness import proc, sandbox
+from harness import proc
 from harness.arch import Arch
 from harness.deadline import Deadline
-from harness.sandbox import Boxed
-from harness.store import digest
+from harness.sandbox import bwrap
+from harness.sandbox.bwrap import Boxed
+from harness.store.store import digest
 
 FIXED = {
     "KBUILD_BUILD_TIMESTAMP": "2020-01-01 00:00:00 UTC",
@@ -69,7 +70,7 @@ def make(targets: Sequence[str], *, source: Path, out: Path, arch: Arch, toolcha
         grouped: what is printed of one target is together, so that a warning stands below the object it is about
             (`-O`, make(1)). make keeps it in /tmp until then, and says nothing at all where that is full.
     """
-    return sandbox.boxed(
+    return bwrap.boxed(
         ["make", "-C", "/build/src", "O=/build/out", f"ARCH={arch.make_arch}", f"CC={toolchain.cc}", "LOCALVERSION=",
          *(f"{name}={value}" for name, value in toolchain.make_vars), *(["-Otarget"] if grouped else []),
          f"-j{jobs or len(os.sched_getaffinity(0))}", *targets],

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import foreign, proc, sandbox
+from harness import proc
 from harness.arch import Arch
 from harness.deadline import Deadline
 from harness.errors import KernelError, UsageError
@@ -21,8 +21,9 @@ from harness.kernel import kbuild_box, kconfig_why
 from harness.kernel.kbuild_box import Toolchain
 from harness.kernel.source import Progress, fetch
 from harness.kernel.tree import Tree, apply, prepare
-from harness.limits import Limits
-from harness.store import Store, digest
+from harness.sandbox import bwrap, foreign
+from harness.sandbox.limits import Limits
+from harness.store.store import Store, digest
 
 _LINE = re.compile(r"^CONFIG_(\w+)=(.+)$")
 _NOT_SET = re.compile(r"^# CONFIG_(\w+) is not set$")
@@ -111,7 +112,7 @@ def configure(tree: Tree, variant: str, asked: Sequence[Asked], *, arch: Arch, t
             argv = kbuild_box.make(["KCONFIG_ALLCONFIG=/build/out/asked", "allnoconfig"], source=source, out=work,
                                    arch=arch, toolchain=toolchain)
             try:
-                sandbox.run(argv, deadline=deadline, limits=limits, where=f"{tree.name}/{variant}", log=folder / "log")
+                bwrap.run(argv, deadline=deadline, limits=limits, where=f"{tree.name}/{variant}", log=folder / "log")
             except proc.CommandFailed as failed:
                 raise KernelError("Kconfig fails on this tree", where=f"{tree.name}/{variant}",
                                   detail=failed.completed.tail) from failed
@@ -152,7 +153,7 @@ def _tools(tree: Tree, source: Path, arch: Arch, toolchain: Toolchain, store: St
         clean = source if own else fetch(tree.source, store, deadline=deadline)
         argv = kbuild_box.make(["allnoconfig"], source=clean, out=stage, arch=arch, toolchain=toolchain)
         try:
-            sandbox.run(argv, deadline=deadline, limits=limits, where=tree.name)
+            bwrap.run(argv, deadline=deadline, limits=limits, where=tree.name)
         except proc.CommandFailed as failed:
             raise KernelError("Kconfig fails on this tree", where=tree.name, detail=failed.completed.tail) from failed
 

@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness import proc, sandbox
+from harness import proc
 from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.kernel.mails import Arranged, Mail, arrange
 from harness.kernel.series import CRLF, Cover, Series, has_diff, header, make_patch, read_limited, title, unix
+from harness.sandbox import bwrap
 
 LARGEST_MBOX = 64 << 20
 """Bytes; Linux's longest threads have a few."""
@@ -62,9 +63,9 @@ def _decode(text: bytes, path: Path, deadline: Deadline) -> list[Mail]:
         (work / "mbox").write_bytes(text)
         out = work / "out"
         out.mkdir()
-        argv = sandbox.boxed(["sh", "-c", _SPLIT], read={"/mbox": work / "mbox"}, write={"/out": out}, cwd="/out")
+        argv = bwrap.boxed(["sh", "-c", _SPLIT], read={"/mbox": work / "mbox"}, write={"/out": out}, cwd="/out")
         try:
-            sandbox.run(argv, deadline=deadline, where=str(path))
+            bwrap.run(argv, deadline=deadline, where=str(path))
         except proc.CommandFailed as failed:
             raise UsageError("git cannot read its mails", where=str(path), detail=failed.completed.tail,
                              hint="is it an mbox? `git mailsplit` and `git mailinfo` are what reads it") from failed

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import proc, sandbox
+from harness import proc
 from harness.arch import Arch
 from harness.deadline import Deadline
 from harness.errors import KernelError
@@ -20,7 +20,8 @@ from harness.kernel.kbuild_box import Toolchain
 from harness.kernel.kconfig import Config
 from harness.kernel.source import Progress
 from harness.kernel.tree import Tree, apply, prepare
-from harness.store import Store, digest
+from harness.sandbox import bwrap
+from harness.store.store import Store, digest
 
 
 def objects(tree: Tree, config: Config, names: Sequence[str], *, arch: Arch, toolchain: Toolchain, store: Store,
@@ -49,7 +50,7 @@ def objects(tree: Tree, config: Config, names: Sequence[str], *, arch: Arch, too
         for targets, jobs in ((["prepare"], None), (wanted, 1)):
             argv = kbuild_box.make(targets, source=source, out=out, arch=arch, toolchain=toolchain, jobs=jobs)
             try:
-                sandbox.run(argv, deadline=deadline, where=f"{tree.name}/{config.variant}",
+                bwrap.run(argv, deadline=deadline, where=f"{tree.name}/{config.variant}",
                             log=stage / f"{targets[0].replace('/', '-')}.log")
             except proc.CommandFailed as failed:
                 raise KernelError(f"make fails on {targets[0]}", where=f"{tree.name}/{config.variant}",

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from harness import foreign, proc, sandbox
+from harness import proc
 from harness.deadline import Deadline
 from harness.errors import KernelError, UsageError
 from harness.kernel import kbuild_box
-from harness.limits import MIB, Limits
+from harness.sandbox import bwrap, foreign
+from harness.sandbox.limits import MIB, Limits
 
 _COMMAND = re.compile(r"^(?:saved)?cmd_\S+ := (.*)$", re.MULTILINE)
 _NOTHING: Mapping[str, Path] = MappingProxyType({})
@@ -120,10 +121,10 @@ def _run(out: Path, tree: Path, job: Job, command: str, overrides: Mapping[str, 
         if job.text is not None:
             (work / f"source{Path(source_of(out, job.object) or 'x.c').suffix}").write_text(job.text, encoding="utf-8")
         shown = {f"/build/src/{path}": replacement for path, replacement in overrides.items()}
-        argv = sandbox.boxed(["sh", "-c", command], read={"/build/src": tree, "/build/out": out, **shown},
+        argv = bwrap.boxed(["sh", "-c", command], read={"/build/src": tree, "/build/out": out, **shown},
                              write={"/build/job": work}, cwd="/build/out", env=kbuild_box.FIXED)
         try:
-            sandbox.run(argv, deadline=deadline, where=job.object)
+            bwrap.run(argv, deadline=deadline, where=job.object)
         except proc.CommandFailed as failed:
             return KernelError("it does not compile", where=job.object, detail=failed.completed.tail)
         except KernelError as error:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from harness import foreign, proc, sandbox
+from harness import proc
 from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.kernel import gitplace, gitrepo
 from harness.kernel.gitrepo import Commit
-from harness.store import Store, digest, file_digest
+from harness.sandbox import bwrap, foreign
+from harness.store.store import Store, digest, file_digest
 
 Progress = Callable[[str], None]
 
@@ -175,7 +176,7 @@ _UNPACK = {SourceKind.DEBIAN: _from_debian, SourceKind.TARBALL: _from_tarball, S
 
 
 def _check_entries(tree: Path, source: str) -> None:
-    """Refuse a tree with what a build would not be allowed to leave (`harness.foreign`)."""
+    """Refuse a tree with what a build would not be allowed to leave (`harness.sandbox.foreign`)."""
     try:
         wrong, _ = foreign.survey(tree)
     except OSError as error:
@@ -187,11 +188,11 @@ def _check_entries(tree: Path, source: str) -> None:
 def _untar(archive: Path, stage: Path, deadline: Deadline, progress: Progress) -> None:
     """Unpack in the sandbox, so that no name or link in a foreign archive reaches out of `stage`."""
     progress(f"unpacking {archive.name}")
-    argv = sandbox.boxed(["tar", "-x", "-f", "/archive", "-C", "/tree", "--strip-components=1", "--no-same-owner"],
+    argv = bwrap.boxed(["tar", "-x", "-f", "/archive", "-C", "/tree", "--strip-components=1", "--no-same-owner"],
                          read={"/archive": archive}, write={"/tree": stage}, cwd="/tree",
                          env={"XZ_DEFAULTS": "--threads=0"})
     try:
-        sandbox.run(argv, deadline=deadline, where=str(archive), inspected=False)
+        bwrap.run(argv, deadline=deadline, where=str(archive), inspected=False)
     except proc.CommandFailed as failed:
         raise UsageError("the archive cannot be unpacked", where=str(archive),
                          detail=failed.completed.tail) from failed

@@ -23,7 +23,7 @@ from harness.errors import KernelError
 from harness.kernel import am
 from harness.kernel.series import Patch
 from harness.kernel.source import Progress, Source, fetch
-from harness.store import Store, digest, file_digest
+from harness.store.store import Store, digest, file_digest
 
 _WRITTEN = 946684800
 """The time of every file a patch wrote (2000-01-01): no build may take such a file for new, since what has to be

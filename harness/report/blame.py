@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from harness.blame import Blame, Walked
 from harness.claims import Check, Claim, Row, Verdict
 from harness.compare.blame import Kind, Origin, Touch, count
 from harness.compare.size import FIGURES, Figure, SizeDelta
 from harness.errors import KernelError
+from harness.jobs.blame import Blame, Walked
 from harness.report.model import clean
 
 SCHEMA = "harness.blame/1"

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.claims import stepped_lines
+from harness.jobs.steps import Stepped
 from harness.report.model import clean
-from harness.steps import Stepped
 
 
 def lines(variant: str, patches: Sequence[Stepped]) -> list[str]:

@@ -8,10 +8,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness import builds
 from harness.deadline import Deadline
-from harness.plan import read_plan
-from harness.store import Store, default_root
+from harness.jobs import builds
+from harness.plan.plan import read_plan
+from harness.store.store import Store, default_root
 from tests.accuracy import lab, table
 from tests.accuracy.seed import CONFIGS, wrong
 from tests.accuracy.seeds import SEEDS

@@ -14,14 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import proof, sandbox
-from harness.builds import Inputs
 from harness.compare.objdiff import compare
 from harness.compare.values import ObjectDelta
 from harness.deadline import Deadline
 from harness.errors import HarnessError
+from harness.jobs import proof
+from harness.jobs.builds import Inputs
 from harness.kernel import kconfig, partial, recompile, tree
-from harness.store import Store
+from harness.sandbox import bwrap
+from harness.store.store import Store
 from tests.accuracy.seed import Change, Seed, Verdict
 from tests.conftest import ROOT
 
@@ -170,7 +171,7 @@ done
 
 def kernels_own(pairs: Sequence[Pair], folder: Path, deadline: Deadline) -> dict[str, Tools]:
     """What scripts/objdiff and scripts/bloat-o-meter of the tree say of each pair in `folder`, by the row's key."""
-    sandbox.run(sandbox.boxed(["sh", "-c", _TOOLS], read={"/kernel": pairs[0].source}, write={"/build/job": folder},
+    bwrap.run(bwrap.boxed(["sh", "-c", _TOOLS], read={"/kernel": pairs[0].source}, write={"/build/job": folder},
                               cwd="/build/job"), deadline=deadline)
     said = (folder / "objdiff.txt").read_text(encoding="utf-8", errors="replace")
     return {pair.seed.key: Tools(objdiff=_objdiff(said, pair.seed.key),

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.builds import Inputs
 from harness.deadline import Deadline
-from harness.store import Store
+from harness.jobs.builds import Inputs
+from harness.store.store import Store
 from tests.accuracy import lab
 from tests.accuracy.lab import Pair, Tools
 from tests.accuracy.seed import CONFIGS, Expected, Seed

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.builds import Inputs
 from harness.compare.objdiff import compare
 from harness.deadline import Deadline
 from harness.errors import KernelError
-from harness.store import Store
+from harness.jobs.builds import Inputs
+from harness.store.store import Store
 from tests.accuracy import lab, table
 from tests.accuracy.seed import CONFIGS, IDENTICAL, PROVED, Seed, Verdict, changed, explained, wrong
 from tests.accuracy.seeds import SEEDS

@@ -21,17 +21,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness import boots, builds
 from harness.arch import native
-from harness.builds import Inputs
 from harness.deadline import Deadline
 from harness.guest import rootfs
+from harness.jobs import boots, builds
+from harness.jobs.builds import Inputs
 from harness.kernel.kbuild import Build
 from harness.kernel.source import fetch
 from harness.kernel.tree import prepare
-from harness.plan import read_plan
+from harness.plan.plan import read_plan
 from harness.report.progress import Progress
-from harness.store import Store, default_root
+from harness.store.store import Store, default_root
 from harness.vm.accel import bare_boot
 from harness.vm.machine import boot
 from harness.vm.qemu import MachineSpec

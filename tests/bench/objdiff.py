@@ -15,9 +15,9 @@ from pathlib import Path
 from harness.compare import elf, walk
 from harness.compare.objdiff import compare
 from harness.deadline import Deadline
+from harness.jobs.proof import Side, prove
 from harness.kernel.kbuild import Build
 from harness.kernel.recompile import Job, recompile, source_of
-from harness.proof import Side, prove
 
 Rows = list[tuple[str, str, str]]
 """What was measured, the figure, what it is to be compared with."""

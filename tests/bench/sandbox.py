@@ -15,12 +15,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from harness import proc, sandbox
+from harness import proc
 from harness.arch import native
 from harness.deadline import Deadline
 from harness.kernel import kbuild_box
 from harness.kernel.kbuild import Build
 from harness.kernel.kbuild_box import Toolchain
+from harness.sandbox import bwrap
 from tests.bench.objdiff import Rows
 
 _FOLDER = "net/core"
@@ -66,7 +67,7 @@ class _Side:
         step = kbuild_box.make([target], source=self.tree, out=self.out, arch=native(), toolchain=self.toolchain)
         step = replace(step, argv=("bash", "-c", '"$@" && times', "make", *step.argv))
         if self.inside:
-            done = sandbox.run(step, deadline=Deadline.after(_SECONDS), log=self.out.with_suffix(".log"))
+            done = bwrap.run(step, deadline=Deadline.after(_SECONDS), log=self.out.with_suffix(".log"))
         else:
             argv = [word.replace("/build/src", str(self.tree)).replace("/build/out", str(self.out))
                     for word in step.argv]
@@ -87,7 +88,7 @@ class _Side:
 
 def _nothing() -> None:
     with tempfile.TemporaryDirectory() as name:
-        sandbox.run(sandbox.boxed(["true"], read={}, write={"/out": Path(name)}, cwd="/out"),
+        bwrap.run(bwrap.boxed(["true"], read={}, write={"/out": Path(name)}, cwd="/out"),
                     deadline=Deadline.after(_SECONDS))
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harness import boots
 from harness.arch import native
 from harness.deadline import Deadline
 from harness.guest import cpio
 from harness.guest.rootfs import build_bare_rootfs
+from harness.jobs import boots
 from harness.kernel.kbuild import Build
-from harness.store import Store
+from harness.store.store import Store
 from harness.vm.machine import Machine, boot
 from harness.vm.nic import Nic
 from harness.vm.qemu import MachineSpec

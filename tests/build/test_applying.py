@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.builds import Inputs
 from harness.deadline import Deadline
 from harness.errors import KernelError
+from harness.jobs.builds import Inputs
 from harness.kernel.series import read_patch
 from harness.kernel.tree import Tree, difference, prepare
-from harness.store import Store
+from harness.store.store import Store
 from tests.build.conftest import Edit, write_patch
 
 DUMMY = "drivers/net/dummy.c"

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from harness import builds
-from harness.builds import Inputs
 from harness.deadline import Deadline
 from harness.errors import KernelError
+from harness.jobs import builds
+from harness.jobs.builds import Inputs
 from harness.kernel import kconfig
 from harness.kernel.kconfig import Config
-from harness.plan import read_plan
+from harness.plan.plan import read_plan
 from harness.report.progress import Progress
-from harness.store import Store
+from harness.store.store import Store
 from tests.build.conftest import Edit, PlanMaker
 
 DUMMY = ("drivers/net/dummy.c", "static int numdummies = 1;\n", "static int numdummies = 2;\n")

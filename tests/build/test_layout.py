@@ -11,20 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from harness import builds, layouts
 from harness.arch import native
-from harness.builds import Inputs
 from harness.compare.dwarf_types import read_layout
 from harness.compare.fit import Answer, fills_hole
 from harness.compare.layout import Layout, Member, Unmeasured, compare_layouts, find, holes
 from harness.deadline import Deadline
 from harness.errors import InfraError, KernelError
 from harness.guest import apt
+from harness.jobs import builds, layouts
+from harness.jobs.builds import Inputs
 from harness.kernel.kbuild import Build
 from harness.kernel.recompile import Job, recompile
 from harness.kernel.tree import prepare
 from harness.report.progress import Progress
-from harness.store import Store, digest
+from harness.store.store import Store, digest
 
 SOURCE = Path(__file__).parents[1] / "unit" / "compare" / "layouts.c"
 HARD = ("holes", "bits", "cross", "packed", "outer", "grouped", "arrays", "flexible", "aligned", "wide", "pointers",

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from harness import builds
-from harness.builds import Inputs
 from harness.compare.objdiff import compare
 from harness.compare.opened import Opened
 from harness.deadline import Deadline
+from harness.jobs import builds
+from harness.jobs.builds import Inputs
 from harness.kernel import recompile
 from harness.kernel.kbuild import Build
 from harness.kernel.recompile import Job
 from harness.kernel.tree import prepare
 from harness.report.progress import Progress
-from harness.store import Store
+from harness.store.store import Store
 
 CASES = {
     # name: (object, old text, new text, the line)

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from harness.builds import Inputs
 from harness.deadline import Deadline
 from harness.errors import KernelError
+from harness.jobs.builds import Inputs
 from harness.kernel import kconfig, partial
 from harness.kernel.kbuild import Build
-from harness.store import Store
+from harness.store.store import Store
 from tests.conftest import ROOT
 
 OBJECTS = ("lib/percpu-refcount.o", "net/core/fib_notifier.o", "arch/x86/lib/getuser.o")

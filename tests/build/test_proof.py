@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from harness import proof
-from harness.builds import Inputs
 from harness.compare import elf, sections
 from harness.compare.objdiff import compare
 from harness.compare.values import Comparison, ObjectDelta
 from harness.deadline import Deadline
+from harness.jobs import proof
+from harness.jobs.builds import Inputs
+from harness.jobs.proof import Side
 from harness.kernel import recompile
 from harness.kernel.kbuild import Build
 from harness.kernel.recompile import Job
 from harness.kernel.tree import prepare
-from harness.proof import Side
-from harness.store import Store
+from harness.store.store import Store
 
 ADDR = "net/core/dev_addr_lists.c"
 """Two ASSERT_RTNL(), each with its line in an immediate of the code and in `__bug_table`."""

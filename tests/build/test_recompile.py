@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.builds import Inputs
 from harness.deadline import Deadline
 from harness.errors import KernelError, UsageError
+from harness.jobs.builds import Inputs
 from harness.kernel import recompile
 from harness.kernel.kbuild import Build
 from harness.kernel.recompile import Job
 from harness.kernel.tree import prepare
-from harness.store import Store
+from harness.store.store import Store
 
 OBJECTS = ("net/core/skbuff.o", "arch/x86/entry/entry_64.o", "net/ipv4/ip_output.o", "lib/crc32.o",
            "arch/x86/entry/vdso/vclock_gettime.o", "arch/x86/boot/string.o")

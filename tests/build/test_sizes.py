@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from harness import builds, proc, sandbox
-from harness.builds import Inputs
+from harness import proc
 from harness.compare import walk
 from harness.compare.size import SizeReport, compare_sizes, sizes
 from harness.compare.symsize import SymbolReport, folded
 from harness.deadline import Deadline
+from harness.jobs import builds
+from harness.jobs.builds import Inputs
 from harness.report.progress import Progress
-from harness.store import Store
+from harness.sandbox import bwrap
+from harness.store.store import Store
 
 COUNTED = ("__UNIQUE_ID_", "__initcall__kmod_")
 """Names with a counter or a line in them, which bloat-o-meter takes for other symbols and we do not."""
@@ -59,13 +61,13 @@ class Said:
 
 
 def bloat_o_meter(clean_tree: Path, base: Path, patched: Path) -> Said:
-    argv = sandbox.boxed(["python3", "/bloat-o-meter", "-c", "/base.o", "/patched.o"], write={}, cwd="/",
+    argv = bwrap.boxed(["python3", "/bloat-o-meter", "-c", "/base.o", "/patched.o"], write={}, cwd="/",
                          read={"/bloat-o-meter": clean_tree / "scripts/bloat-o-meter", "/base.o": base,
                                "/patched.o": patched})
     sums: dict[str, tuple[int, int, int, int]] = {}
     names: dict[tuple[str, str], tuple[int, int]] = {}
     kind, moved = "", (0, 0)
-    for line in sandbox.run(argv, deadline=Deadline.after(60)).stdout.splitlines():
+    for line in bwrap.run(argv, deadline=Deadline.after(60)).stdout.splitlines():
         if line.startswith("add/remove:"):
             up, down = line.split("up/down: ")[1].split(" ")[0].split("/")
             moved = int(up), -int(down)

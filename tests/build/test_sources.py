@@ -13,7 +13,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.kernel import source
-from harness.store import Store
+from harness.store.store import Store
 
 FILES = {"Kconfig": "config X\n", "Makefile": "all:\n", "net/a.c": "int a;\n"}
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from harness import builds
-from harness.builds import Inputs
 from harness.deadline import Deadline
+from harness.jobs import builds
+from harness.jobs.builds import Inputs
 from harness.kernel.kbuild import Build
-from harness.plan import read_plan
+from harness.plan.plan import read_plan
 from harness.report.progress import Progress
-from harness.store import Store
+from harness.store.store import Store
 from tests.build.conftest import write_patch
 
 MAKEFILE = """\

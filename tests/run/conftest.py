@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from filelock import FileLock, Timeout
 
-from harness.store import default_root
+from harness.store.store import default_root
 from tests.build.conftest import write_patch
 from tests.conftest import PLAN, ROOT
 

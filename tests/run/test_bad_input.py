@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.store import Store, default_root
+from harness.store.store import Store, default_root
 from tests.conftest import PLAN, ROOT
 from tests.run.conftest import DummyPatch, PlanMaker, Ran, Runner, half_written, harness
 

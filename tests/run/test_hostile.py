@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import builds
-from harness.builds import Inputs
+from harness.jobs import builds
+from harness.jobs.builds import Inputs
 from harness.report.progress import Progress
-from harness.store import Store, default_root
+from harness.store.store import Store, default_root
 from tests.build.conftest import write_patch
 from tests.conftest import PLAN
 from tests.run.conftest import Ran, half_written, harness

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness import builds
-from harness.blame import Blame, walk
 from harness.claims import Check, Claim, Verdict
-from harness.cli import cli
+from harness.cli.main import cli
 from harness.compare.blame import Place, Step, Touch, attribute, count, places
 from harness.compare.objdiff import compare
 from harness.compare.tables import LINES
 from harness.compare.values import Change, Comparison, ObjectDelta
 from harness.deadline import Deadline
 from harness.errors import InfraError, KernelError
+from harness.jobs import builds
+from harness.jobs.blame import Blame, walk
 from harness.kernel.kbuild import Build, Seed
 from harness.kernel.kconfig import Config
 from harness.kernel.series import Patch

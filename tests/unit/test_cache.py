@@ -15,12 +15,12 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import cache
-from harness.cli import cli
+from harness.cli.main import cli
 from harness.deadline import Deadline
-from harness.entries import DAMAGED, About, Entry, choose, entries, evict, total
 from harness.errors import UsageError
-from harness.store import Store, digest
+from harness.store import cache
+from harness.store.entries import DAMAGED, About, Entry, choose, entries, evict, total
+from harness.store.store import Store, digest
 
 MIB = 1 << 20
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harness import compared as module
 from harness.compare.values import Comparison, ObjectDelta
-from harness.compared import compared
 from harness.deadline import Deadline
+from harness.jobs import compared as module
+from harness.jobs.compared import compared
 from harness.kernel.kbuild import Build
 from harness.kernel.kconfig import Config
-from harness.store import Store
+from harness.store.store import Store
 
 
 def made(store: Store, tree: str, text: str) -> Build:

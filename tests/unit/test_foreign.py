@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import foreign
 from harness.deadline import Deadline
 from harness.errors import KernelError
-from harness.store import Store
+from harness.sandbox import foreign
+from harness.store.store import Store
 
 
 def deep(folder: Path, depth: int = 1500) -> None:

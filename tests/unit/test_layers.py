@@ -13,14 +13,16 @@ import harness
 ROOT = Path(harness.__file__).parent
 
 ORDER = (
-    "errors", "deadline", "frozen", "host", "pipes", "proc", "foreign", "limits", "watchdog", "sandbox", "arch",
-    "manifest", "staging", "uses", "entries", "store", "cache", "kernel.series", "kernel.mails", "kernel.mailbox",
-    "kernel.gitplace", "kernel.gitrepo", "kernel.gitrange", "kernel.collect", "kernel.source", "kernel.am",
-    "kernel.tree", "kernel.kbuild_box", "kernel.kconfig_why", "kernel.kconfig", "kernel.warnings", "kernel.kbuild",
-    "kernel.recompile", "kernel.partial", "steps", "compare", "compared", "proof", "guest", "vm", "lab", "claims",
-    "node", "plan_claims", "plan", "suites", "listing", "report.objdiff_text", "report.objdiff_page", "report.model",
-    "report.junit", "report.terminal", "report.progress", "boots", "report.steps", "blame", "report.blame", "layouts",
-    "builds", "engine", "pytest_plugin", "cli_common", "cli_cache", "cli_compare", "cli", "__main__",
+    "errors", "deadline", "frozen", "host", "pipes", "proc", "sandbox.foreign", "sandbox.limits", "sandbox.watchdog",
+    "sandbox.bwrap", "arch", "store.manifest", "store.staging", "store.uses", "store.entries", "store.store",
+    "store.cache", "kernel.series", "kernel.mails", "kernel.mailbox", "kernel.gitplace", "kernel.gitrepo",
+    "kernel.gitrange", "kernel.collect", "kernel.source", "kernel.am", "kernel.tree", "kernel.kbuild_box",
+    "kernel.kconfig_why", "kernel.kconfig", "kernel.warnings", "kernel.kbuild", "kernel.recompile", "kernel.partial",
+    "jobs.steps", "compare", "jobs.compared", "jobs.proof", "guest", "vm", "lab", "claims", "plan.node", "plan.claims",
+    "plan.plan", "jobs.suites", "report.objdiff_text", "report.objdiff_page", "report.model", "report.junit",
+    "report.terminal", "report.progress", "jobs.boots", "report.steps", "jobs.blame", "report.blame", "jobs.layouts",
+    "jobs.builds", "engine", "pytest_plugin", "cli.common", "cli.listing", "cli.cache", "cli.compare", "cli.main",
+    "__main__",
 )
 STRANGERS = (("compare", "vm"), ("compare", "guest"), ("compare", "kernel"), ("kernel", "vm"), ("kernel", "compare"))
 
@@ -64,10 +66,10 @@ def test_strangers_never_meet(one: str, other: str) -> None:
             assert not [name for name in imports(module) if name.split(".")[0] == other], module
 
 
-def test_only_proc_spawns_and_only_node_reads_yaml() -> None:
+def test_only_proc_spawns_and_only_plan_node_reads_yaml() -> None:
     for module in modules():
         text = (ROOT / Path(*module.split("."))).with_suffix(".py").read_text(encoding="utf-8")
         nodes = ast.walk(ast.parse(text))
         names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
         assert ("subprocess" in names) <= (module == "proc"), module
-        assert ("yaml" in names) <= (module == "node"), module
+        assert ("yaml" in names) <= (module == "plan.node"), module

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from harness.claims import Check, LayoutStatement
 from harness.errors import UsageError
 from harness.kernel.gitrange import GitRange
-from harness.limits import Limits
-from harness.plan import read_plan
+from harness.plan.plan import read_plan
+from harness.sandbox.limits import Limits
 
 ROOT = Path(__file__).parents[2]
 

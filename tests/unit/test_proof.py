@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import claims, proof
+from harness import claims
 from harness.compare import elf, pair
 from harness.compare.objdiff import compare
 from harness.compare.values import Comparison
 from harness.deadline import Deadline
+from harness.jobs import proof
+from harness.jobs.proof import Side
 from harness.proc import run
-from harness.proof import Side
 from harness.report import objdiff_text
 
 CODE = ".text\n.globl f\nf: mov ${}, %esi\npush ${}\nret\n.data\n.long {}\n"

@@ -10,19 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from harness import host, proc, sandbox
+from harness import host, proc
 from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, InfraError, KernelError
-from harness.limits import LimitExceeded, Limits
+from harness.sandbox import bwrap
+from harness.sandbox.limits import LimitExceeded, Limits
 
 
 def inside(script: str, tmp_path: Path) -> proc.Completed:
     (tmp_path / "read").mkdir(exist_ok=True)
     (tmp_path / "write").mkdir(exist_ok=True)
-    argv = sandbox.boxed(["sh", "-c", script], read={"/box/read": tmp_path / "read"},
+    argv = bwrap.boxed(["sh", "-c", script], read={"/box/read": tmp_path / "read"},
                          write={"/box/write": tmp_path / "write"}, cwd="/box/write", env={"GIVEN": "1"})
     try:
-        return sandbox.run(argv, deadline=Deadline.after(30))
+        return bwrap.run(argv, deadline=Deadline.after(30))
     except proc.CommandFailed as failed:
         return failed.completed
 
@@ -72,9 +73,9 @@ def _command(path: Path) -> bytes:
         return b""
 
 
-def step(script: str, tmp_path: Path) -> sandbox.Boxed:
+def step(script: str, tmp_path: Path) -> bwrap.Boxed:
     (tmp_path / "write").mkdir(exist_ok=True)
-    return sandbox.boxed(["sh", "-c", script], read={}, write={"/box/write": tmp_path / "write"}, cwd="/box/write")
+    return bwrap.boxed(["sh", "-c", script], read={}, write={"/box/write": tmp_path / "write"}, cwd="/box/write")
 
 
 @pytest.mark.parametrize("script", [
@@ -99,7 +100,7 @@ def test_it_has_no_capabilities(tmp_path: Path) -> None:
 
 def test_what_it_was_given_is_limited(tmp_path: Path) -> None:
     limits = Limits(processes=100, memory=1000, file=10, scratch=5)
-    said = sandbox.run(step("ulimit -a; df -k /tmp /dev/shm | tail -2", tmp_path), limits=limits,
+    said = bwrap.run(step("ulimit -a; df -k /tmp /dev/shm | tail -2", tmp_path), limits=limits,
                        deadline=Deadline.after(20)).stdout
     assert re.search(r"(?m)^process\s+164$", said), said
     assert re.search(r"(?m)^data\(kbytes\)\s+1286144$", said), said
@@ -130,7 +131,7 @@ def test_a_user_that_is_not_root_has_a_number_of_processes_of_its_own(
 def test_a_limit_that_was_hit_is_an_error_of_the_series(tmp_path: Path) -> None:
     """Here one that the watchdog sees; tests/run/test_hostile.py has all."""
     with pytest.raises(LimitExceeded) as caught:
-        sandbox.run(step("for i in $(seq 60); do sleep 30 & done; wait", tmp_path), limits=Limits(processes=40),
+        bwrap.run(step("for i in $(seq 60); do sleep 30 & done; wait", tmp_path), limits=Limits(processes=40),
                     deadline=Deadline.after(20), where="patched/both")
     assert isinstance(caught.value, KernelError)
     assert re.search(r"patched/both: it started \d+ processes: the limit is 40 \(processes and threads at once\)\n"
@@ -139,19 +140,19 @@ def test_a_limit_that_was_hit_is_an_error_of_the_series(tmp_path: Path) -> None:
 
 def test_words_that_are_no_failure_are_not_taken_for_one(tmp_path: Path) -> None:
     with pytest.raises(proc.CommandFailed):
-        sandbox.run(step("echo 'x.c:1: error: no Cannot allocate memory in this scope' >&2; exit 1", tmp_path),
+        bwrap.run(step("echo 'x.c:1: error: no Cannot allocate memory in this scope' >&2; exit 1", tmp_path),
                     deadline=Deadline.after(20))
 
 
 def test_the_callers_own_deadline_is_nobodys_fault(tmp_path: Path) -> None:
     with pytest.raises(DeadlineExpired):
-        sandbox.run(step("sleep 100", tmp_path), deadline=Deadline.after(0.5))
+        bwrap.run(step("sleep 100", tmp_path), deadline=Deadline.after(0.5))
 
 
 def test_it_is_over_only_when_all_of_it_is(tmp_path: Path) -> None:
     """What writes on and on in the background cannot change what is there when the step has ended."""
     for _ in range(10):
-        sandbox.run(step("(setsid sh -c 'i=0; while :; do echo $i > n; i=$((i+1)); done' >/dev/null 2>&1 &); "
+        bwrap.run(step("(setsid sh -c 'i=0; while :; do echo $i > n; i=$((i+1)); done' >/dev/null 2>&1 &); "
                          "while [ ! -s n ]; do :; done", tmp_path), deadline=Deadline.after(20))
         first = (tmp_path / "write/n").stat()
         assert (tmp_path / "write/n").stat() == first
@@ -171,8 +172,8 @@ def test_a_broken_bubblewrap_is_the_labs_fault(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "bwrap").chmod(0o755)
     path = host.search_path()
     monkeypatch.setattr("harness.host.search_path", lambda: f"{tmp_path}:{path}")
-    for call in (lambda: sandbox.describe(Deadline.after(20)),
-                 lambda: sandbox.run(step("true", tmp_path), deadline=Deadline.after(20))):
+    for call in (lambda: bwrap.describe(Deadline.after(20)),
+                 lambda: bwrap.run(step("true", tmp_path), deadline=Deadline.after(20))):
         with pytest.raises(InfraError, match=r"does not work on this host[\s\S]*No permissions[\s\S]*user namespaces"):
             call()
 
@@ -180,7 +181,7 @@ def test_a_broken_bubblewrap_is_the_labs_fault(tmp_path: Path, monkeypatch: pyte
 def test_a_full_disk_is_the_labs_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = step("echo 'gcc: error writing out.o: No space left on device' >&2; exit 1", tmp_path)
     with pytest.raises(LimitExceeded, match="scratch space in the sandbox"):
-        sandbox.run(said, deadline=Deadline.after(20))
-    monkeypatch.setattr("harness.sandbox._full", lambda _: True)
+        bwrap.run(said, deadline=Deadline.after(20))
+    monkeypatch.setattr("harness.sandbox.bwrap._full", lambda _: True)
     with pytest.raises(InfraError, match="the disk is full"):
-        sandbox.run(said, deadline=Deadline.after(20))
+        bwrap.run(said, deadline=Deadline.after(20))

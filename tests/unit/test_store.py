@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import store as module
 from harness.deadline import Deadline
 from harness.errors import InfraError
-from harness.foreign import remove
-from harness.store import Store, digest
+from harness.sandbox.foreign import remove
+from harness.store import store as module
+from harness.store.store import Store, digest
 
 SOON = 20.0
 

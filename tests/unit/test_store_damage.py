@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import cache
 from harness.deadline import Deadline
-from harness.entries import entries
 from harness.errors import InfraError
-from harness.store import Store, digest, file_digest
+from harness.store import cache
+from harness.store.entries import entries
+from harness.store.store import Store, digest, file_digest
 
 KEY = digest("a key")
 

@@ -22,9 +22,9 @@ from typing import Any
 
 import pytest
 
-from harness import cache, entries, manifest, staging, store, uses
 from harness.deadline import Deadline
-from harness.store import Store, digest
+from harness.store import cache, entries, manifest, staging, store, uses
+from harness.store.store import Store, digest
 
 STEPS = {module.__file__ for module in (store, manifest, staging, uses, entries)}
 KEY = digest("killed")

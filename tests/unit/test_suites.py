@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import suites
 from harness.claims import Verdict
 from harness.errors import UsageError
-from harness.plan import Suite
-from harness.suites import Session
+from harness.jobs import suites
+from harness.jobs.suites import Session
+from harness.plan.plan import Suite
 
 SUITE = Suite(name="tests/guest/s.py", path=Path("/abs/tests/guest/s.py"))
 

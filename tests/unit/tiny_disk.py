@@ -19,7 +19,7 @@ from harness.errors import HarnessError
 from harness.kernel import source
 from harness.kernel.series import read_patch
 from harness.kernel.tree import Tree, prepare
-from harness.store import Store, digest
+from harness.store.store import Store, digest
 
 KEY = digest("tiny")
 FILES = {f"file{number}": str(number) * 6000 for number in range(6)}

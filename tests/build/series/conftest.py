@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.store import Store
+from harness.store.store import Store
 from tests.build.series import tinykernel
 
 

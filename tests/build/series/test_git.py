@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from harness import builds
 from harness.deadline import Deadline
 from harness.errors import InfraError, UsageError
+from harness.jobs import builds
 from harness.kernel import gitplace, source
 from harness.kernel.gitrange import GitRange, read_range
 from harness.kernel.series import Series
 from harness.kernel.tree import prepare
-from harness.plan import read_plan
+from harness.plan.plan import read_plan
 from harness.report.progress import Progress
-from harness.store import Store
+from harness.store.store import Store
 from tests.build.series.tinykernel import TITLES, commit, edited, git
 from tests.conftest import PLAN
 

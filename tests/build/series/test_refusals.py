@@ -12,7 +12,7 @@ from harness.errors import KernelError
 from harness.kernel import source
 from harness.kernel.series import Patch, read_patch
 from harness.kernel.tree import Applied, Tree, apply
-from harness.store import Store
+from harness.store.store import Store
 from tests.build.series import tinykernel
 from tests.build.series.tinykernel import commit, edited, git
 

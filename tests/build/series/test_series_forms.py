@@ -18,7 +18,7 @@ from harness.kernel.collect import quilt_names, read_series
 from harness.kernel.gitrange import GitRange
 from harness.kernel.series import Series
 from harness.kernel.tree import Tree, prepare
-from harness.store import Store
+from harness.store.store import Store
 from tests.build.series import tinykernel
 from tests.build.series.tinykernel import TITLES, edited
 

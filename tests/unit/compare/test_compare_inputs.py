@@ -14,7 +14,7 @@ from typing import Protocol
 import pytest
 from compare_kit import Compile, compile_into
 
-from harness.cli import main
+from harness.cli.main import main
 from harness.compare import compressed
 from harness.compare.objdiff import compare
 from harness.compare.opened import Opened

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from compare_kit import Compile, compile_into
 
-from harness.cli import cli
+from harness.cli.main import cli
 from harness.compare import elf, size_text
 from harness.compare.size import compare_sizes, sizes
 from harness.compare.symsize import folded, symbol_sizes

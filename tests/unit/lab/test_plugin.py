@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The plugin, in a pytest of its own as `harness.suites` starts it, on tests that boot nothing."""
+"""The plugin, in a pytest of its own as `harness.jobs.suites` starts it, on tests that boot nothing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from harness import proc, suites
+from harness import proc
 from harness.deadline import Deadline
-from harness.plan import Suite
-from harness.suites import Session
+from harness.jobs import suites
+from harness.jobs.suites import Session
+from harness.plan.plan import Suite
 
 SUITE = '''
 import pytest

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli_common import CACHE, JSON, open_store
+from harness.cli.common import CACHE, JSON, open_store
 from harness.errors import ExitCode, UsageError
 
 
@@ -31,9 +31,9 @@ def list_(cache: Path | None, as_json: bool) -> None:
 
     Sizes are what an entry takes on disk; a file with several names counts once, for the entry that had it first.
     """
-    from harness import cache as caches
-    from harness import entries
-    from harness.uses import used
+    from harness.store import cache as caches
+    from harness.store import entries
+    from harness.store.uses import used
 
     store = open_store(cache)
     limit = store.limit or 0
@@ -56,8 +56,8 @@ def verify(cache: Path | None, as_json: bool) -> None:
     What is damaged is moved to the folder `damaged` of the cache, and made again when it is needed. Exit code 1 when
     something was.
     """
-    from harness import cache as caches
     from harness.report.progress import Progress
+    from harness.store import cache as caches
 
     store = open_store(cache)
     with Progress(quiet=as_json).counting("verifying", unit="entries") as counted:
@@ -85,7 +85,7 @@ def prune(keep: str | None, older_than: float | None, everything: bool, cache: P
 
     Nothing that a running harness uses is removed; it is listed. Damaged entries that were set aside go first.
     """
-    from harness import cache as caches
+    from harness.store import cache as caches
 
     if everything and (keep is not None or older_than is not None):
         raise UsageError("--all excludes --keep and --older-than")

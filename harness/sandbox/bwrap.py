@@ -2,8 +2,8 @@
 """The box that foreign code runs in (bubblewrap, bwrap(1)), and running a step in it to its end.
 
 Inside there are the host's programs (read-only), the folders it was given, an empty /tmp, and nothing else: no
-network, no home, no other processes, no capabilities, a clean environment. It has limits (`harness.limits`), and all
-that runs in it has ended when `run` returns. What it left in its folders has been looked over then (`harness.foreign`).
+network, no home, no other processes, no capabilities, a clean environment. It has limits (`sandbox.limits`), and all
+that runs in it has ended when `run` returns. What it left in its folders has been looked over (`sandbox.foreign`).
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import foreign, proc
+from harness import proc
 from harness.deadline import Deadline
 from harness.errors import DISK_HINT, DeadlineExpired, HarnessError, InfraError
-from harness.limits import MIB, Limits, prlimit
 from harness.proc import Completed
-from harness.watchdog import Watchdog
+from harness.sandbox import foreign
+from harness.sandbox.limits import MIB, Limits, prlimit
+from harness.sandbox.watchdog import Watchdog
 
 _PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/alternatives", "/etc/ld.so.cache")
 _SCRATCH = "/tmp"  # noqa: S108 - a tmpfs inside the box, not the host's

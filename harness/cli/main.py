@@ -18,8 +18,10 @@ from typing import Any
 
 import click
 
-from harness import cli_cache, cli_common, cli_compare
-from harness.cli_common import CACHE, JSON, PLAN, QUIET, VARIANT, open_store
+from harness.cli import cache as cli_cache
+from harness.cli import common as cli_common
+from harness.cli import compare as cli_compare
+from harness.cli.common import CACHE, JSON, PLAN, QUIET, VARIANT, open_store
 from harness.errors import ExitCode, HarnessError, InfraError, UsageError
 
 _ACCEL = click.option("--accel", type=click.Choice(["kvm", "tcg"]), default=None,
@@ -65,7 +67,7 @@ def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | No
     from rich.console import Console
 
     from harness import engine
-    from harness.plan import read_plan
+    from harness.plan.plan import read_plan
     from harness.report import model, terminal
 
     read = read_plan(plan)
@@ -105,9 +107,9 @@ def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | No
 def build(plan: Path, variants: tuple[str, ...], side: str, each: bool, extra: str | None, cache: Path | None,
           as_json: bool, quiet: bool) -> None:
     """Build the kernels of PLAN (or take them from the cache) and say where they are."""
-    from harness import builds
     from harness.deadline import Deadline
-    from harness.plan import read_plan
+    from harness.jobs import builds
+    from harness.plan.plan import read_plan
     from harness.report import steps
 
     read, store, progress = read_plan(plan), open_store(cache), cli_common.progress(quiet)
@@ -144,9 +146,9 @@ def build(plan: Path, variants: tuple[str, ...], side: str, each: bool, extra: s
 def boot(plan: Path, variant: str, side: str, command: str | None, accel: str | None, cache: Path | None,
          quiet: bool) -> None:
     """Boot one kernel of PLAN and open a shell in it over SSH; the machine ends with the shell."""
-    from harness import boots, builds
     from harness.deadline import Deadline
-    from harness.plan import read_plan
+    from harness.jobs import boots, builds
+    from harness.plan.plan import read_plan
 
     read, store, progress = read_plan(plan), open_store(cache), cli_common.progress(quiet)
     read.variant(variant)
@@ -166,8 +168,9 @@ def boot(plan: Path, variant: str, side: str, command: str | None, accel: str | 
 @CACHE
 def doctor(as_json: bool, cache: Path | None) -> None:
     """Say what this host lacks, and whether KVM really boots Linux here."""
-    from harness import arch, boots, host
-    from harness.store import default_root
+    from harness import arch, host
+    from harness.jobs import boots
+    from harness.store.store import default_root
 
     missing = [package for package in host.packages() if package.missing]
     accel = boots.known_accel(open_store(cache), arch.native(), cli_common.progress().step)
@@ -190,7 +193,7 @@ def doctor(as_json: bool, cache: Path | None) -> None:
 @JSON
 def list_(what: str, plan: Path | None, as_json: bool) -> None:
     """List what there is: the variants, claims and suites of a PLAN, fragments, NIC models, or host packages."""
-    from harness import listing
+    from harness.cli import listing
 
     rows = listing.rows(what, plan, open_store(None))
     if as_json:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli_common import CACHE, JSON, PLAN, QUIET, VARIANT, open_store, progress
+from harness.cli.common import CACHE, JSON, PLAN, QUIET, VARIANT, open_store, progress
 from harness.errors import ExitCode, UsageError
 
 
@@ -72,9 +72,9 @@ def blame(plan: Path, variants: tuple[str, ...], everything: bool, cache: Path |
     The series is built patch by patch, each kernel from the one before it. All kernels stay in the cache, so a walk
     that was interrupted goes on where it was. Exit code 1 when the kernel does not build with one of the patches.
     """
-    from harness import builds
     from harness.deadline import Deadline
-    from harness.plan import read_plan
+    from harness.jobs import builds
+    from harness.plan.plan import read_plan
     from harness.report import blame as report
 
     read, store, told = read_plan(plan), open_store(cache), progress(quiet)
@@ -120,11 +120,11 @@ def layout(plan: Path, struct: str, headers: tuple[str, ...], variants: tuple[st
 
     Exit code 1 when a side has no such structure.
     """
-    from harness import builds, layouts
     from harness.compare.layout import Layout
     from harness.deadline import Deadline
-    from harness.plan import read_plan
-    from harness.plan_claims import HEADER, TAG
+    from harness.jobs import builds, layouts
+    from harness.plan.claims import HEADER, TAG
+    from harness.plan.plan import read_plan
 
     if not re.fullmatch(TAG, struct) or not all(re.fullmatch(HEADER, header) for header in headers):
         raise UsageError("this is no structure of a header", where=f"struct {struct} of {', '.join(headers)}",

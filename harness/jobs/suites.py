@@ -21,7 +21,7 @@ from harness import claims, proc
 from harness.claims import Row, TestResult, Verdict
 from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, UsageError
-from harness.plan import Suite
+from harness.plan.plan import Suite
 from harness.proc import Process
 
 _LAST_LINES = 10

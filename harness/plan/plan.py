@@ -16,9 +16,9 @@ from harness.claims import Claim
 from harness.errors import UsageError
 from harness.kernel.gitplace import is_url
 from harness.kernel.gitrange import GitRange
-from harness.limits import Limits
-from harness.node import Node, read_node
-from harness.plan_claims import read_claims
+from harness.plan.claims import read_claims
+from harness.plan.node import Node, read_node
+from harness.sandbox.limits import Limits
 
 PLAN_FILE = "plan.yaml"
 
@@ -233,7 +233,7 @@ def _variants(node: Node) -> tuple[Variant, ...]:
 
 def fragment_files() -> tuple[Path, ...]:
     """The repository's own fragments."""
-    return tuple(sorted((Path(__file__).resolve().parent.parent / "kernel-configs").glob("*.config")))
+    return tuple(sorted((Path(__file__).resolve().parents[2] / "kernel-configs").glob("*.config")))
 
 
 def _fragment(node: Node) -> Path:
@@ -254,7 +254,7 @@ def _fragment(node: Node) -> Path:
 
 def _upward(start: Path, name: str) -> Path | None:
     """The first `name` in the folder of `start` or one above it; the repository's own where none is there."""
-    places = [*start.resolve().parents, Path(__file__).resolve().parent.parent]
+    places = [*start.resolve().parents, Path(__file__).resolve().parents[2]]
     return next((folder / name for folder in places if (folder / name).exists()), None)
 
 

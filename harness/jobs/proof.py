@@ -28,7 +28,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness import foreign
 from harness.compare import elf, noise, pair, sections
 from harness.compare.naming import stem
 from harness.compare.relines import reline
@@ -37,6 +36,7 @@ from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, KernelError
 from harness.kernel import recompile
 from harness.kernel.recompile import Job
+from harness.sandbox import foreign
 
 _LATE, _VOID = "no proof in time", "void"
 _SOURCES = (".c", ".h", ".S")

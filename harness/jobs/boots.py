@@ -11,15 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import proc, suites
+from harness import proc
 from harness.arch import Arch
 from harness.claims import Row, Verdict
 from harness.deadline import Deadline
 from harness.errors import KernelError
 from harness.guest import rootfs
+from harness.jobs import suites
 from harness.kernel.kbuild import Build
-from harness.plan import Plan, Suite
-from harness.store import Store, digest
+from harness.plan.plan import Plan, Suite
+from harness.store.store import Store, digest
 from harness.vm import accel
 from harness.vm.accel import Accel
 from harness.vm.handle import Machine

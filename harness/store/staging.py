@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from harness.errors import DISK_HINT, DeadlineExpired, HarnessError, InfraError
-from harness.foreign import remove
+from harness.sandbox.foreign import remove
 
 _MOMENT = 120.0
 """Seconds to wait for a lock that is held for the length of a few renames and, at worst, for removing a dead build."""

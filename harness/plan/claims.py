@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from harness.claims import EXPECTATIONS, Check, Claim, LayoutStatement
 from harness.compare.size import FIGURES
 from harness.errors import UsageError
-from harness.node import Node
+from harness.plan.node import Node
 
 TAG = r"[A-Za-z_]\w*"
 HEADER = r"[\w.+-][\w.+/-]*"

@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from harness import foreign
 from harness.errors import InfraError
-from harness.foreign import Size
-from harness.limits import MIB, Limits
+from harness.sandbox import foreign
+from harness.sandbox.foreign import Size
+from harness.sandbox.limits import MIB, Limits
 
 EVERY = 0.25
 """Seconds between two looks."""

@@ -13,14 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import arch as arches
-from harness import host, layouts, proof, sandbox
+from harness import host
 from harness.arch import Arch
-from harness.blame import Blame, by_rule, walk
 from harness.claims import Check
 from harness.compare.layout import Layout, Unmeasured
 from harness.compare.values import Comparison
-from harness.compared import code_digest, contents
 from harness.deadline import Deadline
+from harness.jobs import layouts, proof
+from harness.jobs.blame import Blame, by_rule, walk
+from harness.jobs.compared import code_digest, contents
+from harness.jobs.steps import Make, Stepped, steps
 from harness.kernel import kbuild, kconfig, source
 from harness.kernel.collect import read_series
 from harness.kernel.kbuild import Build, Seed
@@ -28,11 +30,11 @@ from harness.kernel.kbuild_box import Toolchain, toolchain
 from harness.kernel.kconfig import Config
 from harness.kernel.series import Series
 from harness.kernel.tree import Tree, apply, difference, prepare
-from harness.plan import Plan, SourceSpec
+from harness.plan.plan import Plan, SourceSpec
 from harness.report import model
 from harness.report.progress import Progress
-from harness.steps import Make, Stepped, steps
-from harness.store import Store, default_root, digest, file_digest
+from harness.sandbox import bwrap
+from harness.store.store import Store, default_root, digest, file_digest
 
 BUILD_SECONDS = 3600
 FETCH_SECONDS = 3600
@@ -91,7 +93,7 @@ def resolve(plan: Plan, deadline: Deadline, *, store: Store | None = None,
                 cannot be reached.
     """
     host.require()
-    box = sandbox.describe(deadline)
+    box = bwrap.describe(deadline)
     cache, root = store or Store(root=default_root()), plan.path.parent
     fetching = Deadline.after(FETCH_SECONDS)
     base, patches = (read_series(asked, root, cache, deadline=fetching, progress=progress)
@@ -180,7 +182,7 @@ def _nearest(inputs: Inputs, side: str, variant: str, store: Store) -> Seed | No
 
 
 def blame(inputs: Inputs, variant: str, *, store: Store, progress: Progress) -> Blame:
-    """Walk the series patch by patch and say which patch changed which function (`harness.blame`).
+    """Walk the series patch by patch and say which patch changed which function (`harness.jobs.blame`).
 
     Where the plan claims `identical`, each step is compared as that claim is judged: what is proved to be no change is
     none here either.
@@ -197,7 +199,7 @@ def blame(inputs: Inputs, variant: str, *, store: Store, progress: Progress) -> 
 
 
 def each_patch(inputs: Inputs, variant: str, *, store: Store, progress: Progress) -> tuple[Stepped, ...]:
-    """Build the kernel with each further patch of the series (`harness.steps`).
+    """Build the kernel with each further patch of the series (`harness.jobs.steps`).
 
     Raises:
         KernelError: base does not build.

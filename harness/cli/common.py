@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the commands of `harness.cli`, `cli_compare` and `cli_cache` share: arguments, the store, progress."""
+"""What the commands of `harness.cli.main`, `cli_compare` and `cli_cache` share: arguments, the store, progress."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from harness.report.progress import Progress
-    from harness.store import Store
+    from harness.store.store import Store
 
 PLAN = click.argument("plan", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
@@ -27,9 +27,9 @@ def open_store(cache: Path | None) -> Store:
     Raises:
         UsageError: `HARNESS_CACHE_LIMIT` is no size.
     """
-    from harness.cache import limit
     from harness.report.model import clean
-    from harness.store import Store, default_root
+    from harness.store.cache import limit
+    from harness.store.store import Store, default_root
 
     root = (cache or default_root()).resolve()
     return Store(root=root, limit=limit(root), tell=lambda text: click.echo(f"harness: {clean(text)}", err=True))

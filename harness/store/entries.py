@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness import manifest
 from harness.errors import InfraError
-from harness.staging import disk_errors, staging
-from harness.uses import Uses, used
+from harness.store import manifest
+from harness.store.staging import disk_errors, staging
+from harness.store.uses import Uses, used
 
 DAMAGED = "damaged"
 """Where entries go that are no longer what was published."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Walks a series patch by patch (`harness.steps`) and says which patch changed which function.
+"""Walks a series patch by patch (`harness.jobs.steps`) and says which patch changed which function.
 
 After a patch with which the kernel does not build, the next step that builds is compared with the last one that did.
 """
@@ -15,9 +15,9 @@ from harness.compare.objdiff import compare
 from harness.compare.size import SizeDelta, kernel_sizes
 from harness.compare.values import Comparison
 from harness.errors import KernelError
+from harness.jobs.steps import Make, steps
 from harness.kernel.kbuild import Build, Seed
 from harness.kernel.tree import Tree
-from harness.steps import Make, steps
 
 Compare = Callable[[Seed, Seed], Comparison]
 """Compares two finished builds; steps and ends must be compared alike, or what one of them explains looks like a

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from harness.staging import brief_lock, disk_errors, sweep
+from harness.store.staging import brief_lock, disk_errors, sweep
 
 
 @dataclass(slots=True, kw_only=True)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness import entries
-from harness.entries import CHANGING, DAMAGED, Entry, Evicted
 from harness.errors import InfraError, UsageError
-from harness.store import Store
+from harness.store import entries
+from harness.store.entries import CHANGING, DAMAGED, Entry, Evicted
+from harness.store.store import Store
 
 _LIMIT = 40 << 30
 _SHARE = 2

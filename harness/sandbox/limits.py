@@ -67,7 +67,7 @@ def prlimit(limits: Limits) -> tuple[str, ...]:
 
     It must stand inside of the sandbox: RLIMIT_NPROC counts a user's processes, and since Linux 5.14 (21d1c5e386bc)
     those in the caller's user namespace on their own. It never binds the host's root (`copy_process` in kernel/fork.c
-    spares INIT_USER), which is what `harness.watchdog` is for. RLIMIT_DATA counts private writable memory
+    spares INIT_USER), which is what `harness.sandbox.watchdog` is for. RLIMIT_DATA counts private writable memory
     (84638335900f), stacks of threads that are only reserved included. Both are a little above what the plan says, so
     that the watchdog sees it and says so.
     """

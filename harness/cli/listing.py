@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from harness import host, plan
+from harness import host
 from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.kernel.collect import read_series
 from harness.kernel.gitplace import is_url
 from harness.kernel.gitrange import GitRange
-from harness.store import Store
+from harness.plan import plan
+from harness.store.store import Store
 from harness.vm import nic
 
 Rows = list[dict[str, str]]

@@ -22,12 +22,12 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock, Timeout
 
-from harness import entries, manifest
 from harness.deadline import Deadline
-from harness.entries import About
 from harness.errors import DeadlineExpired, InfraError
-from harness.staging import disk_errors, staging, sync_all, sync_folder
-from harness.uses import Uses
+from harness.store import entries, manifest
+from harness.store.entries import About
+from harness.store.staging import disk_errors, staging, sync_all, sync_folder
+from harness.store.uses import Uses
 
 FORMAT = 1
 """Part of every key: a change of what is in entries makes all entries new."""
