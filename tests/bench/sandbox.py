@@ -22,19 +22,15 @@ from harness.kernel import kbuild_box
 from harness.kernel.kbuild import Build
 from harness.kernel.kbuild_box import Toolchain
 from harness.sandbox import bwrap
-from tests.bench.objdiff import Rows
+from tests.bench.lab import Lab, Part, Rows
 
 _FOLDER = "net/core"
 _SECONDS = 900
 
 
-def measure(tree: Path, build: Build, toolchain: Toolchain, runs: int) -> Rows:
-    """Rows for a step that does nothing, and for one that compiles a folder of the kernel.
-
-    Args:
-        tree: what `build` was built from.
-        build: whose configuration is taken; the work is done beside it.
-    """
+def measure(lab: Lab) -> Rows:
+    """Rows for a step that does nothing, and for one that compiles a folder of the kernel."""
+    tree, build, toolchain, runs = lab.tree, lab.kernel("base", "none"), lab.inputs.toolchain, lab.runs
     with tempfile.TemporaryDirectory(dir=build.out.parents[3]) as name:
         sides = [_Side(Path(name) / kind, tree, build, toolchain, kind == "boxed") for kind in ("boxed", "plain")]
         for side in sides:
@@ -96,3 +92,7 @@ def _timed(call: Callable[[], None]) -> float:
     started = time.monotonic()
     call()
     return time.monotonic() - started
+
+
+PART = Part(name="sandbox", what="The same `make` in the sandbox and without it, in turns.", takes="three minutes",
+            measure=measure)
