@@ -4,7 +4,7 @@
 PLAN ?= patches/skb-extensions
 BIN := .venv/bin
 
-.PHONY: help setup run test check bench clean
+.PHONY: help setup run test check bench mutants clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -28,6 +28,10 @@ check: ## linters, types, layers
 bench: ## measure, and write the table of docs/benchmarks.md
 	@ci/setup dev
 	@$(BIN)/python -m tests.bench
+
+mutants: ## run the series with one fault each, and write the table of docs/mutants.md (an hour or two)
+	@ci/setup dev
+	@$(BIN)/python -m tests.mutants
 
 clean: ## remove what this checkout made (not the cache)
 	rm -rf .venv runs build *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -42,6 +42,7 @@ from harness.jobs.builds import (
     each_patch,
     input_facts,
     is_proved,
+    lab,
     measure,
     prove,
     resolve,
@@ -165,8 +166,8 @@ def _steps(state: _Run, variants: Sequence[str], accel: str) -> None:
         chosen = boots.accelerator(state.store, state.inputs.arch, kernel, override=accel,
                                    progress=state.progress.step)
         state.progress.step(f"machines run under {chosen.name}: {chosen.reason}")
-        _boot_all(state, boots.Lab(plan=plan, arch=state.inputs.arch, rootfs=userland, accel=chosen, out=state.out,
-                                   progress=state.progress.step), variants)
+        _boot_all(state, lab(state.inputs, userland, chosen, state.out, store=state.store, progress=state.progress),
+                  variants)
     _judge(state, variants)
 
 

@@ -13,7 +13,7 @@ import inspect
 import json
 import textwrap
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,13 +23,18 @@ from harness.claims import Verdict
 from harness.deadline import Deadline
 from harness.errors import HarnessError, KernelError, UsageError
 from harness.jobs.suites import Session
+from harness.kernel import module
+from harness.kernel.kbuild_box import toolchain
 from harness.lab import topology as topologies
 from harness.lab.bench import Lab, up
 from harness.lab.kernel import Kernel, parse_config
+from harness.store.store import Store
 from harness.vm.qemu import MachineSpec
 
 _SETUP = 60.0
 """Seconds beyond the boot for links and addresses."""
+_MODULE = 300.0
+"""Seconds that a module has to build."""
 _TRACEBACK = 25
 _CONSOLE = 15
 _REASON = 400
@@ -66,7 +71,7 @@ class Recorder:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.kernel = Kernel(tree=session.tree, variant=session.variant,
-                             config=parse_config(Path(session.config).read_text(encoding="utf-8")))
+                             config=parse_config(Path(session.out, ".config").read_text(encoding="utf-8")))
         self._phases: list[tuple[Verdict, str, tuple[str, ...]]] = []
 
     def write(self, event: str, item: pytest.Item, **fields: object) -> None:
@@ -148,6 +153,22 @@ def session(request: pytest.FixtureRequest) -> Session:
 def kernel(request: pytest.FixtureRequest) -> Kernel:
     """The kernel under test: its tree and its options."""
     return _recorder(request.config).kernel
+
+
+@pytest.fixture(scope="module")
+def module_file(request: pytest.FixtureRequest, session: Session) -> Callable[[str], Path]:
+    """Builds a kernel module of the test's own against the kernel under test; its `.ko` file.
+
+    It is given the module's folder, as a path from the test's file (`harness.kernel.module`).
+    """
+    def build(folder: str) -> Path:
+        deadline = Deadline.after(_MODULE)
+        make_vars = dict(pair.split("=", 1) for pair in session.make_vars)
+        return module.build(request.path.parent / folder, kernel=session.build, tree=Path(session.source),
+                            out=Path(session.out), arch=arch.get(session.arch), deadline=deadline,
+                            toolchain=toolchain(deadline, session.cc, make_vars), store=Store(root=Path(session.cache)))
+
+    return build
 
 
 @pytest.fixture(scope="module")

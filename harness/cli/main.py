@@ -158,8 +158,7 @@ def boot(plan: Path, variant: str, side: str, command: str | None, accel: str | 
     userland = boots.userland(store, inputs.arch, progress=progress.step)
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
         chosen = boots.accelerator(store, inputs.arch, finished.image, override=accel or "", progress=progress.step)
-        lab = boots.Lab(plan=read, arch=inputs.arch, rootfs=userland, accel=chosen, out=Path(folder),
-                        progress=progress.step)
+        lab = builds.lab(inputs, userland, chosen, Path(folder), store=store, progress=progress)
         sys.exit(lab.shell(finished, command))
 
 

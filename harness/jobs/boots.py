@@ -19,6 +19,7 @@ from harness.errors import KernelError
 from harness.guest import rootfs
 from harness.jobs import suites
 from harness.kernel.kbuild import Build
+from harness.kernel.kbuild_box import Toolchain
 from harness.plan.plan import Plan, Suite
 from harness.store.store import Store, digest
 from harness.vm import accel
@@ -76,6 +77,9 @@ class Lab:
         rootfs: the guest's initramfs.
         accel: the accelerator, and why.
         out: the run's folder; consoles go below it.
+        toolchain: what the kernels were built with.
+        source: the folder of a tree, by its name.
+        cache: the store's folder.
     """
 
     plan: Plan
@@ -83,6 +87,9 @@ class Lab:
     rootfs: Path
     accel: Accel
     out: Path
+    toolchain: Toolchain
+    source: Callable[[str], Path]
+    cache: Path
     progress: Callable[[str], None]
 
     def boot(self, build: Build) -> Row:
@@ -110,7 +117,9 @@ class Lab:
         limits = self.plan.lab
         session = suites.Session(
             tree=build.tree, variant=build.variant, arch=self.arch.name, image=str(build.image),
-            config=str(build.out / ".config"), rootfs=str(self.rootfs), memory=limits.memory, cpus=limits.cpus,
+            build=build.key, out=str(build.out), source=str(self.source(build.tree)), cc=self.toolchain.cc,
+            make_vars=[f"{name}={value}" for name, value in self.toolchain.make_vars], cache=str(self.cache),
+            rootfs=str(self.rootfs), memory=limits.memory, cpus=limits.cpus,
             accel=self.accel.name, boot_timeout=limits.boot_timeout, workdir=str(folder),
             results=str(folder / "results.jsonl"))
         with suites.started(suite, session, deadline=Deadline.after(limits.test_timeout)) as running:

@@ -19,7 +19,7 @@ from harness.claims import Check
 from harness.compare.layout import Layout, Unmeasured
 from harness.compare.values import Comparison
 from harness.deadline import Deadline
-from harness.jobs import layouts, proof
+from harness.jobs import boots, layouts, proof
 from harness.jobs.blame import Blame, by_rule, walk
 from harness.jobs.compared import code_digest, contents
 from harness.jobs.steps import Make, Stepped, steps
@@ -35,6 +35,7 @@ from harness.report import model
 from harness.report.progress import Progress
 from harness.sandbox import bwrap
 from harness.store.store import Store, default_root, digest, file_digest
+from harness.vm.accel import Accel
 
 BUILD_SECONDS = 3600
 FETCH_SECONDS = 3600
@@ -258,6 +259,18 @@ def measure(inputs: Inputs, finished: Build, struct: str, headers: Sequence[str]
     deadline = Deadline.after(PROBE_SECONDS)
     tree = prepare(inputs.trees[finished.tree], store, deadline=deadline)
     return layouts.measure(finished, tree, struct, headers, deadline)
+
+
+def source_of(inputs: Inputs, side: str, store: Store) -> Path:
+    """The folder of one side's tree, every patch applied; never to be written to."""
+    return prepare(inputs.trees[side], store, deadline=Deadline.after(BUILD_SECONDS))
+
+
+def lab(inputs: Inputs, rootfs: Path, accel: Accel, out: Path, *, store: Store, progress: Progress) -> boots.Lab:
+    """Where the plan's kernels are booted."""
+    return boots.Lab(plan=inputs.plan, arch=inputs.arch, rootfs=rootfs, accel=accel, out=out, cache=store.root,
+                     toolchain=inputs.compiling, source=lambda side: source_of(inputs, side, store),
+                     progress=progress.step)
 
 
 def input_facts(inputs: Inputs) -> dict[str, object]:

@@ -36,7 +36,12 @@ class Session:
         variant: the configuration's name.
         arch: name of the row in `harness.arch`.
         image: the kernel to boot.
-        config: the build's `.config`.
+        build: the key of the kernel's build; this and what follows is for modules that tests build against it.
+        out: its output, with its `.config`.
+        source: the tree it was built from.
+        cc: the compiler.
+        make_vars: for make, `NAME=value`.
+        cache: the store's folder.
         rootfs: the initramfs.
         memory: MiB of each machine.
         cpus: of each machine.
@@ -50,7 +55,12 @@ class Session:
     variant: str
     arch: str
     image: str
-    config: str
+    build: str
+    out: str
+    source: str
+    cc: str
+    make_vars: list[str]
+    cache: str
     rootfs: str
     memory: int
     cpus: int

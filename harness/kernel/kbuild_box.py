@@ -62,16 +62,20 @@ def toolchain(deadline: Deadline, cc: str = "gcc", make_vars: Mapping[str, str] 
 
 
 def make(targets: Sequence[str], *, source: Path, out: Path, arch: Arch, toolchain: Toolchain,
-         jobs: int | None = None, grouped: bool = False) -> Boxed:
+         jobs: int | None = None, grouped: bool = False, module: Path | None = None) -> Boxed:
     """A sandboxed `make` of `targets` (or variables) in `source` with its output in `out`.
 
     Args:
         jobs: how many commands at once; one a core where None.
         grouped: what is printed of one target is together, so that a warning stands below the object it is about
             (`-O`, make(1)). make keeps it in /tmp until then, and says nothing at all where that is full.
+        module: the folder of an external module (`M=`): it alone is written to, the kernel's output is read.
     """
+    read, write = {"/build/src": source}, {"/build/out": out}
+    if module is not None:
+        read, write = {**read, **write}, {"/build/module": module}
     return bwrap.boxed(
         ["make", "-C", "/build/src", "O=/build/out", f"ARCH={arch.make_arch}", f"CC={toolchain.cc}", "LOCALVERSION=",
          *(f"{name}={value}" for name, value in toolchain.make_vars), *(["-Otarget"] if grouped else []),
-         f"-j{jobs or len(os.sched_getaffinity(0))}", *targets],
-        read={"/build/src": source}, write={"/build/out": out}, cwd="/build/out", env=FIXED)
+         *([] if module is None else ["M=/build/module"]), f"-j{jobs or len(os.sched_getaffinity(0))}", *targets],
+        read=read, write=write, cwd=next(iter(write)), env=FIXED)

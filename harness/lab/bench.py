@@ -177,6 +177,8 @@ def _configure(topology: Topology, host: Host, deadline: Deadline) -> None:
 
 def _await_carrier(topology: Topology, host: Host, deadline: Deadline) -> None:
     names = topologies.interfaces(topology, host.name)
+    if not names:
+        return
     up = " && ".join(f'[ "$(cat /sys/class/net/{shlex.quote(name)}/operstate)" = up ]' for name in names)
     if not host.until(f"{{ {up}; }}", min(_LINK, deadline.remaining)):
         states = host.run("ip", "-brief", "link").stdout

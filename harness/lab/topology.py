@@ -90,6 +90,9 @@ def wire(name: str, one: tuple[str, str], other: tuple[str, str]) -> Wire:
     return Wire(name=name, ends=(Plug(machine=one[0], nic=one[1]), Plug(machine=other[0], nic=other[1])))
 
 
+SOLO = Topology(name="solo", machines=("dut",), wires=())
+"""One machine, with nothing but its shell."""
+
 PAIR = Topology(
     name="pair",
     machines=("a", "b"),
@@ -110,7 +113,7 @@ BRIDGE = Topology(
 
 def names() -> tuple[str, ...]:
     """What a `topology` mark may ask for."""
-    return tuple(row.name for row in (PAIR, BRIDGE))
+    return tuple(row.name for row in (SOLO, PAIR, BRIDGE))
 
 
 def get(name: str) -> Topology:
@@ -119,7 +122,7 @@ def get(name: str) -> Topology:
     Raises:
         UsageError: there is none; the message lists those there are.
     """
-    for row in (PAIR, BRIDGE):
+    for row in (SOLO, PAIR, BRIDGE):
         if row.name == name:
             return row
     raise UsageError(f"unknown topology {name!r}", hint=f"known: {', '.join(names())}")

@@ -81,6 +81,7 @@ def test_all_eight_kernels_booted_and_left_their_logs(customer: Ran) -> None:
 def test_every_suite_ran_where_it_applies(customer: Ran) -> None:
     ran = {(row["id"].rpartition("/")[2], row["variant"]) for row in customer.rows("suite") if row["tests"]}
     wanted = {("test_link.py", variant) for variant in VARIANTS}
+    wanted |= {("test_semantics.py", variant) for variant in VARIANTS[1:]}
     wanted |= {("test_bridge.py", variant) for variant in ("br_netfilter", "both")}
     wanted |= {("test_ipsec.py", variant) for variant in ("xfrm", "both")}
     wanted |= {("test_bridged_ipsec.py", "both")}

@@ -59,8 +59,9 @@ def test_files_that_are_no_suites(tmp_path: Path, text: str, message: str) -> No
 
 
 def test_a_session_round_trips_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
-    session = Session(tree="patched", variant="v", arch="x86_64", image="i", config="c", rootfs="r", memory=1, cpus=1,
-                      accel="tcg", boot_timeout=1, workdir="w", results="r")
+    session = Session(tree="patched", variant="v", arch="x86_64", image="i", build="k", out="o", source="s", cc="gcc",
+                      make_vars=["W=1"], cache="c", rootfs="r", memory=1, cpus=1, accel="tcg", boot_timeout=1,
+                      workdir="w", results="r")
     session.write(tmp_path / "session.json")
     assert Session.read(tmp_path / "session.json") == session
     (tmp_path / "session.json").write_text("{}")

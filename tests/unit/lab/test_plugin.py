@@ -77,9 +77,10 @@ def test_case(family):
 
 
 def session_in(folder: Path, config: str = "CONFIG_XFRM=y\n") -> Session:
-    (folder / "config").write_text(config)
-    return Session(tree="patched", variant="xfrm", arch="x86_64", image="bzImage", config=str(folder / "config"),
-                   rootfs="rootfs", memory=64, cpus=1, accel="tcg", boot_timeout=5, workdir=str(folder),
+    (folder / ".config").write_text(config)
+    return Session(tree="patched", variant="xfrm", arch="x86_64", image="bzImage", out=str(folder),
+                   build="key", source="src", cc="gcc", make_vars=[], cache="cache", rootfs="rootfs",
+                   memory=64, cpus=1, accel="tcg", boot_timeout=5, workdir=str(folder),
                    results=str(folder / "results.jsonl"))
 
 

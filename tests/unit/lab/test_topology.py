@@ -22,7 +22,8 @@ def test_ready_made_topologies_are_consistent(name: str) -> None:
     topology.check(found)
     assert found.name == name
     addresses = [face.ipv4 for group in found.networks for face in group]
-    assert len(set(addresses)) == len(addresses) > 1
+    assert len(set(addresses)) == len(addresses)
+    assert len(addresses) >= 2 or len(found.machines) == 1
 
 
 def test_an_unknown_topology_names_those_there_are() -> None:

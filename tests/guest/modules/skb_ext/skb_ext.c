@@ -1,0 +1,1261 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What skb extensions promise (include/linux/skbuff.h), checked one by one.
+ *
+ * Loading the module runs every case; /proc/harness_skb_ext holds the result in
+ * KTAP. A case works on buffers of its own, which no device ever sees. What it
+ * wants is said by want(): the first that does not hold ends the case.
+ */
+#include <linux/completion.h>
+#include <linux/kthread.h>
+#include <linux/module.h>
+#include <linux/proc_fs.h>
+#include <linux/seq_file.h>
+#include <linux/skbuff.h>
+#include <linux/slab.h>
+#include <linux/tcp.h>
+#include <net/net_namespace.h>
+#include <net/xfrm.h>
+
+#define REPORT_SIZE (32 * 1024)
+#define ROUNDS 20000
+#define MANY 64
+
+static char *report;
+static size_t used;
+
+#define say(...) (used += scnprintf(report + used, REPORT_SIZE - used, __VA_ARGS__))
+
+/* What became of a case. */
+struct result {
+	const char *skip;
+	bool failed;
+};
+
+#define want(cond) do {							\
+	if (!(cond)) {							\
+		say("# line %d: %s does not hold\n", __LINE__, #cond);	\
+		result->failed = true;					\
+		goto out;						\
+	}								\
+} while (0)
+
+#define equal(got, expected) do {					\
+	long long __got = (got), __expected = (expected);		\
+									\
+	if (__got != __expected) {					\
+		say("# line %d: %s: expected %lld, saw %lld\n", __LINE__, \
+		    #got, __expected, __got);				\
+		result->failed = true;					\
+		goto out;						\
+	}								\
+} while (0)
+
+#define skip(why) do {							\
+	result->skip = (why);						\
+	goto out;							\
+} while (0)
+
+#if IS_ENABLED(CONFIG_BRIDGE_NETFILTER)
+#define ONE SKB_EXT_BRIDGE_NF
+#define ONE_SIZE sizeof(struct nf_bridge_info)
+#else
+#define ONE SKB_EXT_SEC_PATH
+#define ONE_SIZE sizeof(struct sec_path)
+#endif
+#if IS_ENABLED(CONFIG_BRIDGE_NETFILTER) && IS_ENABLED(CONFIG_XFRM)
+#define OTHER SKB_EXT_SEC_PATH
+#define OTHER_SIZE sizeof(struct sec_path)
+#endif
+
+/* What the cases write; none of it may look like a reference to something: the
+ * secpath counts its states in its first int.
+ */
+static void fill(void *data, size_t size, u8 value)
+{
+	memset(data, value, size);
+#ifdef CONFIG_XFRM
+	if (size == sizeof(struct sec_path)) {
+		((struct sec_path *)data)->len = 0;
+		((struct sec_path *)data)->olen = 0;
+		((struct sec_path *)data)->verified_cnt = value;
+	}
+#endif
+}
+
+static bool filled(const void *data, size_t size, u8 value)
+{
+#ifdef CONFIG_XFRM
+	if (size == sizeof(struct sec_path))
+		return ((const struct sec_path *)data)->verified_cnt == value;
+#endif
+	return !memchr_inv(data, value, size);
+}
+
+static struct sk_buff *buffer(void)
+{
+	struct sk_buff *skb = alloc_skb(256, GFP_KERNEL);
+
+	if (skb)
+		skb_reserve(skb, 64);
+	return skb;
+}
+
+/* A buffer with extension ONE, filled with a value. */
+static struct sk_buff *extended(u8 value)
+{
+	struct sk_buff *skb = buffer();
+	void *data = skb ? skb_ext_add(skb, ONE) : NULL;
+
+	if (!data) {
+		kfree_skb(skb);
+		return NULL;
+	}
+	fill(data, ONE_SIZE, value);
+	return skb;
+}
+
+static int references(const struct sk_buff *skb)
+{
+	return refcount_read(&skb->extensions->refcnt);
+}
+
+/* Whether two buffers have the same memory, with so many references. */
+static bool shared(const struct sk_buff *a, const struct sk_buff *b, int count)
+{
+	return a->active_extensions && a->active_extensions == b->active_extensions &&
+	       a->extensions == b->extensions && references(a) == count;
+}
+
+#define CASE(name) static void name(struct result *result)
+
+CASE(a_buffer_starts_without)
+{
+	struct sk_buff *skb = buffer();
+
+	want(skb);
+	equal(skb->active_extensions, 0);
+	want(!skb_ext_exist(skb, ONE));
+	want(!skb_ext_find(skb, ONE));
+out:
+	kfree_skb(skb);
+}
+
+CASE(what_is_added_is_found)
+{
+	struct sk_buff *skb = buffer();
+	void *data;
+
+	want(skb);
+	data = skb_ext_add(skb, ONE);
+	want(data);
+	want(skb_ext_exist(skb, ONE));
+	want(skb_ext_find(skb, ONE) == data);
+	equal(skb->active_extensions, BIT(ONE));
+	equal(references(skb), 1);
+	fill(data, ONE_SIZE, 0x11);
+	want(skb_ext_add(skb, ONE) == data);
+	want(filled(data, ONE_SIZE, 0x11));
+out:
+	kfree_skb(skb);
+}
+
+CASE(slow_gro_is_set)
+{
+	struct sk_buff *skb = buffer();
+
+	want(skb);
+	equal(skb->slow_gro, 0);
+	want(skb_ext_add(skb, ONE));
+	fill(skb_ext_find(skb, ONE), ONE_SIZE, 0);
+	equal(skb->slow_gro, 1);
+out:
+	kfree_skb(skb);
+}
+
+CASE(several_at_once_do_not_overlap)
+{
+#ifdef OTHER
+	struct sk_buff *skb = extended(0x21);
+	u8 *one, *other;
+
+	want(skb);
+	other = skb_ext_add(skb, OTHER);
+	want(other);
+	fill(other, OTHER_SIZE, 0x22);
+	one = skb_ext_find(skb, ONE);
+	want(one);
+	want(one + ONE_SIZE <= other || other + OTHER_SIZE <= one);
+	want((u8 *)one >= (u8 *)skb->extensions + offsetof(struct skb_ext, data));
+	want(one + ONE_SIZE <= (u8 *)skb->extensions + skb->extensions->chunks * 8);
+	want(other + OTHER_SIZE <= (u8 *)skb->extensions + skb->extensions->chunks * 8);
+	want(filled(one, ONE_SIZE, 0x21));
+	want(filled(other, OTHER_SIZE, 0x22));
+	equal(skb->active_extensions, BIT(ONE) | BIT(OTHER));
+out:
+	kfree_skb(skb);
+#else
+	skip("this kernel has one kind of extension");
+out:;
+#endif
+}
+
+CASE(the_other_order_does_not_overlap)
+{
+#ifdef OTHER
+	struct sk_buff *skb = buffer();
+	u8 *one, *other;
+
+	want(skb);
+	other = skb_ext_add(skb, OTHER);
+	want(other);
+	fill(other, OTHER_SIZE, 0x22);
+	one = skb_ext_add(skb, ONE);
+	want(one);
+	fill(one, ONE_SIZE, 0x21);
+	want(other == skb_ext_find(skb, OTHER));
+	want(one + ONE_SIZE <= other || other + OTHER_SIZE <= one);
+	want(filled(other, OTHER_SIZE, 0x22));
+out:
+	kfree_skb(skb);
+#else
+	skip("this kernel has one kind of extension");
+out:;
+#endif
+}
+
+CASE(the_memory_has_room_for_all)
+{
+	struct sk_buff *skb = buffer();
+	unsigned int id;
+
+	want(skb);
+	for (id = 0; id < SKB_EXT_NUM; id++) {
+		void *data = skb_ext_add(skb, id);
+
+		want(data);
+		/* the secpath and others count references in what they hold */
+		memset(data, 0, 8);
+	}
+	want(skb->extensions->chunks * 8 <= ksize(skb->extensions));
+	equal(hweight8(skb->active_extensions), SKB_EXT_NUM);
+out:
+	if (skb)
+		for (id = 0; id < SKB_EXT_NUM; id++)
+			skb_ext_del(skb, id);
+	kfree_skb(skb);
+}
+
+CASE(a_clone_shares)
+{
+	struct sk_buff *skb = extended(0x31), *clone = NULL;
+
+	want(skb);
+	clone = skb_clone(skb, GFP_KERNEL);
+	want(clone);
+	want(shared(skb, clone, 2));
+	kfree_skb(clone);
+	clone = NULL;
+	equal(references(skb), 1);
+	want(filled(skb_ext_find(skb, ONE), ONE_SIZE, 0x31));
+out:
+	kfree_skb(clone);
+	kfree_skb(skb);
+}
+
+CASE(a_clone_outlives_its_original)
+{
+	struct sk_buff *skb = extended(0x32), *clone = NULL;
+
+	want(skb);
+	clone = skb_clone(skb, GFP_KERNEL);
+	want(clone);
+	kfree_skb(skb);
+	skb = NULL;
+	equal(references(clone), 1);
+	want(filled(skb_ext_find(clone, ONE), ONE_SIZE, 0x32));
+out:
+	kfree_skb(clone);
+	kfree_skb(skb);
+}
+
+CASE(fclones_share_in_either_order)
+{
+	struct sk_buff *skb, *clone;
+	int first;
+
+	for (first = 0; first < 2; first++) {
+		skb = alloc_skb_fclone(256, GFP_KERNEL);
+		clone = NULL;
+		want(skb);
+		want(skb_ext_add(skb, ONE));
+		fill(skb_ext_find(skb, ONE), ONE_SIZE, 0x33);
+		clone = skb_clone(skb, GFP_KERNEL);
+		want(clone);
+		equal(clone->fclone, SKB_FCLONE_CLONE);
+		want(shared(skb, clone, 2));
+		kfree_skb(first ? skb : clone);
+		if (first)
+			skb = NULL;
+		else
+			clone = NULL;
+		equal(references(skb ?: clone), 1);
+		kfree_skb(skb ?: clone);
+		skb = clone = NULL;
+	}
+out:
+	kfree_skb(clone);
+	kfree_skb(skb);
+}
+
+CASE(writing_to_what_is_shared_copies)
+{
+	struct sk_buff *skb = extended(0x41), *clone = NULL;
+	void *data;
+
+	want(skb);
+	clone = skb_clone(skb, GFP_KERNEL);
+	want(clone);
+	data = skb_ext_add(clone, ONE);
+	want(data);
+	want(clone->extensions != skb->extensions);
+	want(filled(data, ONE_SIZE, 0x41));
+	fill(data, ONE_SIZE, 0x42);
+	equal(references(skb), 1);
+	equal(references(clone), 1);
+	want(filled(skb_ext_find(skb, ONE), ONE_SIZE, 0x41));
+	want(filled(skb_ext_find(clone, ONE), ONE_SIZE, 0x42));
+out:
+	kfree_skb(clone);
+	kfree_skb(skb);
+}
+
+CASE(writing_by_the_original_leaves_the_clone_alone)
+{
+	struct sk_buff *skb = extended(0x43), *clone = NULL;
+
+	want(skb);
+	clone = skb_clone(skb, GFP_KERNEL);
+	want(clone);
+	want(skb_ext_add(skb, ONE));
+	fill(skb_ext_find(skb, ONE), ONE_SIZE, 0x44);
+	want(filled(skb_ext_find(clone, ONE), ONE_SIZE, 0x43));
+	equal(references(clone), 1);
+out:
+	kfree_skb(clone);
+	kfree_skb(skb);
+}
+
+CASE(adding_to_a_clone_does_not_add_to_its_original)
+{
+#ifdef OTHER
+	struct sk_buff *skb = extended(0x45), *clone = NULL;
+
+	want(skb);
+	clone = skb_clone(skb, GFP_KERNEL);
+	want(clone);
+	want(skb_ext_add(clone, OTHER));
+	fill(skb_ext_find(clone, OTHER), OTHER_SIZE, 0x46);
+	want(!skb_ext_exist(skb, OTHER));
+	want(skb_ext_exist(skb, ONE));
+	want(filled(skb_ext_find(skb, ONE), ONE_SIZE, 0x45));
+	want(filled(skb_ext_find(clone, ONE), ONE_SIZE, 0x45));
+	equal(references(skb), 1);
+	equal(references(clone), 1);
+out:
+	kfree_skb(clone);
+	kfree_skb(skb);
+#else
+	skip("this kernel has one kind of extension");
+out:;
+#endif
+}
+
+CASE(deleting_clears_the_bit_and_nothing_else)
+{
+#ifdef OTHER
+	struct sk_buff *skb = extended(0x51);
+
+	want(skb);
+	want(skb_ext_add(skb, OTHER));
+	fill(skb_ext_find(skb, OTHER), OTHER_SIZE, 0x52);
+	skb_ext_del(skb, OTHER);
+	want(!skb_ext_exist(skb, OTHER));
+	want(!skb_ext_find(skb, OTHER));
+	want(filled(skb_ext_find(skb, ONE), ONE_SIZE, 0x51));
+	equal(references(skb), 1);
+out:
+	kfree_skb(skb);
+#else
+	skip("this kernel has one kind of extension");
+out:;
+#endif
+}
+
+CASE(deleting_on_a_clone_needs_no_memory)
+{
+#ifdef OTHER
+	struct sk_buff *skb = extended(0x53), *clone = NULL;
+	struct skb_ext *before;
+
+	want(skb);
+	want(skb_ext_add(skb, OTHER));
+	fill(skb_ext_find(skb, OTHER), OTHER_SIZE, 0x54);
+	clone = skb_clone(skb, GFP_KERNEL);
+	want(clone);
+	before = skb->extensions;
+	skb_ext_del(clone, ONE);
+	/* no copy was made: nothing that could have failed */
+	want(clone->extensions == before && skb->extensions == before);
+	equal(references(skb), 2);
+	want(!skb_ext_exist(clone, ONE));
+	want(skb_ext_exist(clone, OTHER));
+	want(filled(skb_ext_find(skb, ONE), ONE_SIZE, 0x53));
+	want(filled(skb_ext_find(skb, OTHER), OTHER_SIZE, 0x54));
+out:
+	kfree_skb(clone);
+	kfree_skb(skb);
+#else
+	skip("this kernel has one kind of extension");
+out:;
+#endif
+}
+
+CASE(deleting_the_last_one_gives_the_memory_back)
+{
+	struct sk_buff *skb = extended(0x55), *clone = NULL;
+
+	want(skb);
+	clone = skb_clone(skb, GFP_KERNEL);
+	want(clone);
+	skb_ext_del(clone, ONE);
+	equal(clone->active_extensions, 0);
+	equal(references(skb), 1);
+	want(filled(skb_ext_find(skb, ONE), ONE_SIZE, 0x55));
+out:
+	kfree_skb(clone);
+	kfree_skb(skb);
+}
+
+CASE(deleting_what_is_not_there_does_nothing)
+{
+	struct sk_buff *skb = buffer();
+
+	want(skb);
+	/* read without a bit, this pointer is a fault */
+	skb->extensions = (void *)0x6b6b6b6b6b6b6b6bUL;
+	skb_ext_del(skb, ONE);
+	equal(skb->active_extensions, 0);
+out:
+	kfree_skb(skb);
+}
+
+CASE(adding_again_after_a_shared_delete_starts_anew)
+{
+#ifdef OTHER
+	struct sk_buff *skb = extended(0x56), *clone = NULL;
+
+	want(skb);
+	want(skb_ext_add(skb, OTHER));
+	fill(skb_ext_find(skb, OTHER), OTHER_SIZE, 0x57);
+	clone = skb_clone(skb, GFP_KERNEL);
+	want(clone);
+	skb_ext_del(clone, ONE);
+	want(skb_ext_add(clone, ONE));
+	fill(skb_ext_find(clone, ONE), ONE_SIZE, 0x58);
+	want(clone->extensions != skb->extensions);
+	want(filled(skb_ext_find(skb, ONE), ONE_SIZE, 0x56));
+	want(filled(skb_ext_find(clone, ONE), ONE_SIZE, 0x58));
+	want(filled(skb_ext_find(clone, OTHER), OTHER_SIZE, 0x57));
+	equal(references(skb), 1);
+	equal(references(clone), 1);
+out:
+	kfree_skb(clone);
+	kfree_skb(skb);
+#else
+	skip("this kernel has one kind of extension");
+out:;
+#endif
+}
+
+/* With no bit set the pointer means nothing: whatever reads it, faults. */
+CASE(the_pointer_is_not_read_without_a_bit)
+{
+	struct sk_buff *skb = buffer(), *clone = NULL, *copy = NULL, *to = NULL;
+	struct skb_ext *poison = (void *)0x6b6b6b6b6b6b6b6bUL;
+
+	want(skb);
+	skb_put_zero(skb, 64);
+	skb->extensions = poison;
+	clone = skb_clone(skb, GFP_KERNEL);
+	want(clone);
+	equal(clone->active_extensions, 0);
+	clone->extensions = poison;
+	copy = skb_copy(skb, GFP_KERNEL);
+	want(copy);
+	equal(copy->active_extensions, 0);
+	copy->extensions = poison;
+	want(!pskb_expand_head(copy, 64, 0, GFP_KERNEL));
+	to = buffer();
+	want(to);
+	to->extensions = poison;
+	skb_ext_copy(to, skb);
+	equal(to->active_extensions, 0);
+	to->extensions = poison;
+	skb_ext_reset(to);
+	skb_ext_put(to);
+	skb_morph(to, skb);
+	equal(to->active_extensions, 0);
+	to->extensions = poison;
+	/* but adding one must not take it for memory */
+	want(skb_ext_add(copy, ONE));
+	want(copy->extensions != poison);
+	fill(skb_ext_find(copy, ONE), ONE_SIZE, 0);
+out:
+	kfree_skb(to);
+	kfree_skb(copy);
+	kfree_skb(clone);
+	kfree_skb(skb);
+}
+
+CASE(skb_copy_keeps_them)
+{
+	struct sk_buff *skb = extended(0x61), *copy = NULL;
+
+	want(skb);
+	skb_put_zero(skb, 64);
+	copy = skb_copy(skb, GFP_KERNEL);
+	want(copy);
+	want(shared(skb, copy, 2));
+out:
+	kfree_skb(copy);
+	kfree_skb(skb);
+}
+
+CASE(pskb_copy_keeps_them)
+{
+	struct sk_buff *skb = extended(0x62), *copy = NULL;
+
+	want(skb);
+	skb_put_zero(skb, 64);
+	copy = pskb_copy(skb, GFP_KERNEL);
+	want(copy);
+	want(shared(skb, copy, 2));
+out:
+	kfree_skb(copy);
+	kfree_skb(skb);
+}
+
+CASE(skb_copy_expand_keeps_them)
+{
+	struct sk_buff *skb = extended(0x63), *copy = NULL;
+
+	want(skb);
+	skb_put_zero(skb, 64);
+	copy = skb_copy_expand(skb, 128, 128, GFP_KERNEL);
+	want(copy);
+	want(shared(skb, copy, 2));
+out:
+	kfree_skb(copy);
+	kfree_skb(skb);
+}
+
+CASE(expanding_the_head_keeps_them)
+{
+	struct sk_buff *skb = extended(0x64), *clone = NULL;
+
+	want(skb);
+	skb_put_zero(skb, 64);
+	clone = skb_clone(skb, GFP_KERNEL);
+	want(clone);
+	want(!pskb_expand_head(clone, 128, 128, GFP_KERNEL));
+	want(shared(skb, clone, 2));
+out:
+	kfree_skb(clone);
+	kfree_skb(skb);
+}
+
+CASE(unsharing_keeps_them)
+{
+	struct sk_buff *skb = extended(0x65), *mine;
+
+	want(skb);
+	skb_get(skb);
+	mine = skb_unshare(skb_clone(skb, GFP_KERNEL), GFP_KERNEL);
+	kfree_skb(skb);
+	want(mine);
+	want(shared(skb, mine, 2));
+	kfree_skb(mine);
+	equal(references(skb), 1);
+out:
+	kfree_skb(skb);
+}
+
+CASE(morphing_drops_the_own_and_shares_the_other)
+{
+	struct sk_buff *skb = extended(0x66), *to = extended(0x67), *witness = NULL;
+
+	want(skb);
+	want(to);
+	witness = skb_clone(to, GFP_KERNEL);
+	want(witness);
+	equal(references(witness), 2);
+	skb_morph(to, skb);
+	equal(references(witness), 1);
+	want(shared(skb, to, 2));
+out:
+	kfree_skb(witness);
+	kfree_skb(to);
+	kfree_skb(skb);
+}
+
+CASE(copying_drops_the_own_and_shares_the_other)
+{
+	struct sk_buff *skb = extended(0x68), *to = extended(0x69), *witness = NULL;
+
+	want(skb);
+	want(to);
+	witness = skb_clone(to, GFP_KERNEL);
+	want(witness);
+	skb_ext_copy(to, skb);
+	equal(references(witness), 1);
+	want(shared(skb, to, 2));
+out:
+	kfree_skb(witness);
+	kfree_skb(to);
+	kfree_skb(skb);
+}
+
+CASE(copying_nothing_leaves_nothing)
+{
+	struct sk_buff *skb = buffer(), *to = extended(0x6a), *witness = NULL;
+
+	want(skb);
+	want(to);
+	witness = skb_clone(to, GFP_KERNEL);
+	want(witness);
+	skb_ext_copy(to, skb);
+	equal(to->active_extensions, 0);
+	equal(references(witness), 1);
+out:
+	kfree_skb(witness);
+	kfree_skb(to);
+	kfree_skb(skb);
+}
+
+CASE(resetting_drops_all)
+{
+	struct sk_buff *skb = extended(0x6c), *witness = NULL;
+
+	want(skb);
+	witness = skb_clone(skb, GFP_KERNEL);
+	want(witness);
+	skb_ext_reset(skb);
+	equal(skb->active_extensions, 0);
+	equal(references(witness), 1);
+out:
+	kfree_skb(witness);
+	kfree_skb(skb);
+}
+
+CASE(scrubbing_drops_the_secpath)
+{
+#ifdef CONFIG_XFRM
+	struct sk_buff *skb = buffer();
+
+	want(skb);
+	want(secpath_set(skb));
+	want(secpath_exists(skb));
+	skb_scrub_packet(skb, true);
+	want(!secpath_exists(skb));
+out:
+	kfree_skb(skb);
+#else
+	skip("this kernel has no IPsec");
+out:;
+#endif
+}
+
+CASE(scrubbing_drops_the_bridge_data)
+{
+#if IS_ENABLED(CONFIG_BRIDGE_NETFILTER)
+	struct sk_buff *skb = extended(0x6d);
+
+	want(skb);
+	skb_scrub_packet(skb, true);
+	want(!skb_ext_exist(skb, SKB_EXT_BRIDGE_NF));
+out:
+	kfree_skb(skb);
+#else
+	skip("this kernel has no bridge netfilter");
+out:;
+#endif
+}
+
+/* A GSO buffer with a linear header and one page for each segment. */
+static struct sk_buff *big(unsigned int segments)
+{
+	struct sk_buff *skb = alloc_skb(512, GFP_KERNEL);
+	unsigned int i;
+
+	if (!skb)
+		return NULL;
+	skb_reserve(skb, 128);
+	skb_reset_mac_header(skb);
+	skb_put_zero(skb, ETH_HLEN);
+	skb_set_network_header(skb, skb->len);
+	skb_put_zero(skb, 20);
+	skb_set_transport_header(skb, skb->len);
+	skb_put_zero(skb, sizeof(struct tcphdr));
+	skb->mac_len = ETH_HLEN;
+	skb->protocol = htons(ETH_P_IP);
+	for (i = 0; i < segments; i++) {
+		struct page *page = alloc_page(GFP_KERNEL | __GFP_ZERO);
+
+		if (!page)
+			break;
+		skb_add_rx_frag(skb, i, page, 0, 1000, PAGE_SIZE);
+	}
+	skb_shinfo(skb)->gso_size = 1000;
+	skb_shinfo(skb)->gso_type = SKB_GSO_TCPV4;
+	skb_shinfo(skb)->gso_segs = segments;
+	skb->ip_summed = CHECKSUM_PARTIAL;
+	skb->csum_start = skb_transport_header(skb) - skb->head;
+	skb->csum_offset = offsetof(struct tcphdr, check);
+	/* what is in front of the payload belongs to every segment */
+	__skb_pull(skb, ETH_HLEN + 20 + sizeof(struct tcphdr));
+	return skb;
+}
+
+CASE(every_segment_has_a_reference)
+{
+	struct sk_buff *skb = big(3), *segments = NULL, *each;
+	unsigned int count = 0;
+
+	want(skb);
+	want(skb_ext_add(skb, ONE));
+	fill(skb_ext_find(skb, ONE), ONE_SIZE, 0x71);
+	segments = skb_segment(skb, NETIF_F_SG | NETIF_F_HW_CSUM);
+	if (IS_ERR(segments)) {
+		say("# skb_segment() failed with %ld\n", PTR_ERR(segments));
+		segments = NULL;
+		result->failed = true;
+		goto out;
+	}
+	skb_list_walk_safe(segments, each, segments) {
+		struct sk_buff *next = segments;
+
+		count++;
+		want(skb_ext_exist(each, ONE));
+		want(each->extensions == skb->extensions);
+		skb_mark_not_on_list(each);
+		equal(references(skb) >= 2, 1);
+		kfree_skb(each);
+		segments = next;
+	}
+	equal(count, 3);
+	equal(references(skb), 1);
+	want(filled(skb_ext_find(skb, ONE), ONE_SIZE, 0x71));
+out:
+	kfree_skb_list(segments);
+	kfree_skb(skb);
+}
+
+CASE(a_stolen_head_gives_them_back)
+{
+	struct sk_buff *skb = extended(0x72), *witness = NULL;
+
+	want(skb);
+	witness = buffer();
+	want(witness);
+	skb_ext_copy(witness, skb);
+	equal(references(witness), 2);
+	/* as GRO and skb_try_coalesce() do with a buffer whose data went on */
+	kfree_skb_partial(skb, false);
+	skb = NULL;
+	equal(references(witness), 1);
+out:
+	kfree_skb(witness);
+	kfree_skb(skb);
+}
+
+CASE(napi_gives_them_back)
+{
+	struct sk_buff *skb = extended(0x73), *witness = NULL;
+
+	want(skb);
+	witness = buffer();
+	want(witness);
+	skb_ext_copy(witness, skb);
+	local_bh_disable();
+	napi_consume_skb(skb, 1);
+	local_bh_enable();
+	skb = NULL;
+	equal(references(witness), 1);
+out:
+	kfree_skb(witness);
+	kfree_skb(skb);
+}
+
+/* The allocator hands out last what was freed last on a CPU: that an address
+ * comes back says that it was freed.
+ */
+CASE(memory_is_freed_with_its_last_buffer)
+{
+	struct sk_buff *skb = NULL, *next = NULL;
+	struct skb_ext *first;
+
+	if (IS_ENABLED(CONFIG_KASAN))
+		skip("KASAN keeps what is freed for a while");
+	skb = buffer();
+	next = buffer();
+	want(skb);
+	want(next);
+	local_bh_disable();
+	first = skb_ext_add(skb, ONE) ? skb->extensions : NULL;
+	if (first)
+		fill(skb_ext_find(skb, ONE), ONE_SIZE, 0);
+	skb_ext_reset(skb);
+	if (skb_ext_add(next, ONE))
+		fill(skb_ext_find(next, ONE), ONE_SIZE, 0);
+	local_bh_enable();
+	want(first);
+	want(next->active_extensions);
+	want(next->extensions == first);
+out:
+	kfree_skb(next);
+	kfree_skb(skb);
+}
+
+CASE(the_header_is_cleared_and_the_payload_is_not)
+{
+	struct sk_buff *skb = NULL, *next = NULL;
+	struct skb_ext *first = NULL;
+	size_t i;
+	u8 *last;
+
+	if (IS_ENABLED(CONFIG_KASAN) || want_init_on_alloc(GFP_ATOMIC))
+		skip("the allocator changes what is freed");
+	skb = buffer();
+	next = buffer();
+	want(skb);
+	want(next);
+	local_bh_disable();
+	if (skb_ext_add(skb, ONE)) {
+		first = skb->extensions;
+		fill(skb_ext_find(skb, ONE), ONE_SIZE, 0x5a);
+	}
+#ifdef OTHER
+	/* an offset that the next header must not keep */
+	if (first && skb_ext_add(skb, OTHER))
+		fill(skb_ext_find(skb, OTHER), OTHER_SIZE, 0x5b);
+#endif
+	last = first ? (u8 *)skb_ext_find(skb, ONE) + ONE_SIZE - 1 : NULL;
+	skb_ext_reset(skb);
+	skb_ext_add(next, ONE);
+	local_bh_enable();
+	want(first);
+	want(next->active_extensions);
+	if (next->extensions != first)
+		skip("the same memory did not come back");
+	equal(references(next), 1);
+	for (i = 0; i < SKB_EXT_NUM; i++)
+		equal(!!next->extensions->offset[i], i == ONE);
+	equal(*last, 0x5a);
+out:
+	if (next && next->active_extensions)
+		fill(skb_ext_find(next, ONE), ONE_SIZE, 0);
+	kfree_skb(next);
+	kfree_skb(skb);
+}
+
+#ifdef CONFIG_XFRM
+/* A buffer whose secpath holds a reference to a state. */
+static struct sk_buff *secured(struct xfrm_state *state)
+{
+	struct sk_buff *skb = buffer();
+	struct sec_path *sp = skb ? secpath_set(skb) : NULL;
+
+	if (!sp) {
+		kfree_skb(skb);
+		return NULL;
+	}
+	xfrm_state_hold(state);
+	sp->xvec[sp->len++] = state;
+	return skb;
+}
+
+/* The last reference: a state that was never live is dead from the start. */
+static void release(struct xfrm_state *state)
+{
+	if (!state)
+		return;
+	state->km.state = XFRM_STATE_DEAD;
+	xfrm_state_put(state);
+}
+#endif
+
+CASE(a_secpath_holds_its_state_until_the_end)
+{
+#ifdef CONFIG_XFRM
+	struct xfrm_state *state = xfrm_state_alloc(&init_net);
+	struct sk_buff *skb = NULL, *clone = NULL;
+
+	want(state);
+	skb = secured(state);
+	want(skb);
+	equal(refcount_read(&state->refcnt), 2);
+	clone = skb_clone(skb, GFP_KERNEL);
+	want(clone);
+	equal(refcount_read(&state->refcnt), 2);
+	kfree_skb(skb);
+	skb = NULL;
+	equal(refcount_read(&state->refcnt), 2);
+	kfree_skb(clone);
+	clone = NULL;
+	equal(refcount_read(&state->refcnt), 1);
+out:
+	kfree_skb(clone);
+	kfree_skb(skb);
+	release(state);
+#else
+	skip("this kernel has no IPsec");
+out:;
+#endif
+}
+
+CASE(a_copied_secpath_holds_its_state_too)
+{
+#ifdef CONFIG_XFRM
+	struct xfrm_state *state = xfrm_state_alloc(&init_net);
+	struct sk_buff *skb = NULL, *clone = NULL;
+
+	want(state);
+	skb = secured(state);
+	want(skb);
+	clone = skb_clone(skb, GFP_KERNEL);
+	want(clone);
+	want(skb_ext_add(clone, SKB_EXT_SEC_PATH));
+	want(clone->extensions != skb->extensions);
+	equal(refcount_read(&state->refcnt), 3);
+	equal(skb_sec_path(clone)->len, 1);
+	want(skb_sec_path(clone)->xvec[0] == state);
+	kfree_skb(clone);
+	clone = NULL;
+	equal(refcount_read(&state->refcnt), 2);
+	kfree_skb(skb);
+	skb = NULL;
+	equal(refcount_read(&state->refcnt), 1);
+out:
+	kfree_skb(clone);
+	kfree_skb(skb);
+	release(state);
+#else
+	skip("this kernel has no IPsec");
+out:;
+#endif
+}
+
+CASE(a_secpath_that_is_deleted_lets_go_of_its_state)
+{
+#ifdef CONFIG_XFRM
+	struct xfrm_state *state = xfrm_state_alloc(&init_net);
+	struct sk_buff *skb = NULL;
+
+	want(state);
+	skb = secured(state);
+	want(skb);
+	secpath_reset(skb);
+	want(!secpath_exists(skb));
+	equal(refcount_read(&state->refcnt), 1);
+out:
+	kfree_skb(skb);
+	release(state);
+#else
+	skip("this kernel has no IPsec");
+out:;
+#endif
+}
+
+CASE(a_secpath_deleted_on_a_clone_stays_with_the_original)
+{
+#if defined(CONFIG_XFRM) && defined(OTHER)
+	struct xfrm_state *state = xfrm_state_alloc(&init_net);
+	struct sk_buff *skb = NULL, *clone = NULL;
+
+	want(state);
+	skb = secured(state);
+	want(skb);
+	want(skb_ext_add(skb, ONE));
+	fill(skb_ext_find(skb, ONE), ONE_SIZE, 0x74);
+	clone = skb_clone(skb, GFP_KERNEL);
+	want(clone);
+	skb_ext_del(clone, SKB_EXT_SEC_PATH);
+	equal(refcount_read(&state->refcnt), 2);
+	equal(skb_sec_path(skb)->len, 1);
+	want(skb_sec_path(skb)->xvec[0] == state);
+	kfree_skb(skb);
+	skb = NULL;
+	want(!secpath_exists(clone));
+	kfree_skb(clone);
+	clone = NULL;
+	equal(refcount_read(&state->refcnt), 1);
+out:
+	kfree_skb(clone);
+	kfree_skb(skb);
+	release(state);
+#else
+	skip("this kernel has one kind of extension");
+out:;
+#endif
+}
+
+CASE(a_new_secpath_is_empty)
+{
+#ifdef CONFIG_XFRM
+	struct xfrm_state *state = xfrm_state_alloc(&init_net);
+	struct sk_buff *skb = NULL, *next = NULL;
+	struct sec_path *sp;
+
+	want(state);
+	/* memory that has held a state before */
+	skb = secured(state);
+	want(skb);
+	next = buffer();
+	want(next);
+	local_bh_disable();
+	kfree_skb(skb);
+	skb = NULL;
+	sp = secpath_set(next);
+	local_bh_enable();
+	want(sp);
+	equal(sp->len, 0);
+	equal(sp->olen, 0);
+	equal(sp->verified_cnt, 0);
+	want(secpath_set(next) == sp);
+out:
+	kfree_skb(next);
+	kfree_skb(skb);
+	release(state);
+#else
+	skip("this kernel has no IPsec");
+out:;
+#endif
+}
+
+/* Threads on all CPUs take and drop references to the same memory, and write. */
+struct crowd {
+	struct sk_buff *skb;
+	atomic_t left;
+	atomic_t wrong;
+	struct completion done;
+};
+
+static int mill_about(void *data)
+{
+	struct crowd *crowd = data;
+	unsigned int i;
+
+	for (i = 0; i < ROUNDS; i++) {
+		struct sk_buff *clone = skb_clone(crowd->skb, GFP_KERNEL);
+
+		if (!clone || !filled(skb_ext_find(clone, ONE), ONE_SIZE, 0x75)) {
+			atomic_inc(&crowd->wrong);
+		} else if (i % 8 == 0) {
+			void *mine = skb_ext_add(clone, ONE);
+
+			if (mine)
+				fill(mine, ONE_SIZE, i);
+			else
+				atomic_inc(&crowd->wrong);
+		}
+		kfree_skb(clone);
+		cond_resched();
+	}
+	if (atomic_dec_and_test(&crowd->left))
+		complete(&crowd->done);
+	return 0;
+}
+
+CASE(references_are_right_with_many_at_once)
+{
+	struct crowd crowd = { .skb = extended(0x75) };
+	unsigned int cpu, started = 0;
+
+	want(crowd.skb);
+	init_completion(&crowd.done);
+	atomic_set(&crowd.left, num_online_cpus());
+	for_each_online_cpu(cpu) {
+		struct task_struct *task = kthread_create_on_cpu(mill_about, &crowd, cpu, "skb_ext/%u");
+
+		if (IS_ERR(task)) {
+			if (atomic_dec_and_test(&crowd.left))
+				complete(&crowd.done);
+			continue;
+		}
+		started++;
+		wake_up_process(task);
+	}
+	wait_for_completion(&crowd.done);
+	equal(started, num_online_cpus());
+	equal(atomic_read(&crowd.wrong), 0);
+	equal(references(crowd.skb), 1);
+	want(filled(skb_ext_find(crowd.skb, ONE), ONE_SIZE, 0x75));
+out:
+	kfree_skb(crowd.skb);
+}
+
+/* One buffer, its clones freed on all CPUs: the last one frees. */
+struct heap {
+	struct sk_buff *clones[MANY];
+	atomic_t next;
+	atomic_t left;
+	struct completion done;
+};
+
+static int free_some(void *data)
+{
+	struct heap *heap = data;
+	int i;
+
+	while ((i = atomic_inc_return(&heap->next) - 1) < MANY)
+		kfree_skb(heap->clones[i]);
+	if (atomic_dec_and_test(&heap->left))
+		complete(&heap->done);
+	return 0;
+}
+
+CASE(the_last_of_many_frees)
+{
+#ifdef CONFIG_XFRM
+	struct xfrm_state *state = xfrm_state_alloc(&init_net);
+	struct heap *heap = kzalloc(sizeof(*heap), GFP_KERNEL);
+	struct sk_buff *skb = NULL;
+	unsigned int round, cpu;
+	int i;
+
+	want(state);
+	want(heap);
+	for (round = 0; round < 50; round++) {
+		skb = secured(state);
+		want(skb);
+		for (i = 0; i < MANY; i++)
+			heap->clones[i] = skb_clone(skb, GFP_KERNEL);
+		kfree_skb(skb);
+		skb = NULL;
+		atomic_set(&heap->next, 0);
+		atomic_set(&heap->left, num_online_cpus());
+		init_completion(&heap->done);
+		for_each_online_cpu(cpu) {
+			struct task_struct *task = kthread_create_on_cpu(free_some, heap, cpu, "skb_ext/%u");
+
+			if (!IS_ERR(task))
+				wake_up_process(task);
+			else
+				free_some(heap);
+		}
+		wait_for_completion(&heap->done);
+		equal(refcount_read(&state->refcnt), 1);
+	}
+out:
+	kfree_skb(skb);
+	kfree(heap);
+	release(state);
+#else
+	skip("this kernel has no IPsec");
+out:;
+#endif
+}
+
+static const struct {
+	const char *name;
+	void (*run)(struct result *result);
+} cases[] = {
+#define ENTRY(name) { #name, name }
+	ENTRY(a_buffer_starts_without),
+	ENTRY(what_is_added_is_found),
+	ENTRY(slow_gro_is_set),
+	ENTRY(several_at_once_do_not_overlap),
+	ENTRY(the_other_order_does_not_overlap),
+	ENTRY(the_memory_has_room_for_all),
+	ENTRY(a_clone_shares),
+	ENTRY(a_clone_outlives_its_original),
+	ENTRY(fclones_share_in_either_order),
+	ENTRY(writing_to_what_is_shared_copies),
+	ENTRY(writing_by_the_original_leaves_the_clone_alone),
+	ENTRY(adding_to_a_clone_does_not_add_to_its_original),
+	ENTRY(deleting_clears_the_bit_and_nothing_else),
+	ENTRY(deleting_on_a_clone_needs_no_memory),
+	ENTRY(deleting_the_last_one_gives_the_memory_back),
+	ENTRY(deleting_what_is_not_there_does_nothing),
+	ENTRY(adding_again_after_a_shared_delete_starts_anew),
+	ENTRY(the_pointer_is_not_read_without_a_bit),
+	ENTRY(skb_copy_keeps_them),
+	ENTRY(pskb_copy_keeps_them),
+	ENTRY(skb_copy_expand_keeps_them),
+	ENTRY(expanding_the_head_keeps_them),
+	ENTRY(unsharing_keeps_them),
+	ENTRY(morphing_drops_the_own_and_shares_the_other),
+	ENTRY(copying_drops_the_own_and_shares_the_other),
+	ENTRY(copying_nothing_leaves_nothing),
+	ENTRY(resetting_drops_all),
+	ENTRY(scrubbing_drops_the_secpath),
+	ENTRY(scrubbing_drops_the_bridge_data),
+	ENTRY(every_segment_has_a_reference),
+	ENTRY(a_stolen_head_gives_them_back),
+	ENTRY(napi_gives_them_back),
+	ENTRY(memory_is_freed_with_its_last_buffer),
+	ENTRY(the_header_is_cleared_and_the_payload_is_not),
+	ENTRY(a_secpath_holds_its_state_until_the_end),
+	ENTRY(a_copied_secpath_holds_its_state_too),
+	ENTRY(a_secpath_that_is_deleted_lets_go_of_its_state),
+	ENTRY(a_secpath_deleted_on_a_clone_stays_with_the_original),
+	ENTRY(a_new_secpath_is_empty),
+	ENTRY(references_are_right_with_many_at_once),
+	ENTRY(the_last_of_many_frees),
+};
+
+static void run_all(void)
+{
+	unsigned int i;
+
+	say("KTAP version 1\n1..%zu\n", ARRAY_SIZE(cases));
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct result result = {};
+
+		/* where the machine dies, the console says in which case */
+		pr_info("%s\n", cases[i].name);
+		cases[i].run(&result);
+		say("%sok %u %s%s%s\n", result.failed ? "not " : "", i + 1, cases[i].name,
+		    result.skip ? " # SKIP " : "", result.skip ?: "");
+	}
+}
+
+static int show(struct seq_file *file, void *unused)
+{
+	seq_write(file, report, used);
+	return 0;
+}
+
+static int __init skb_ext_test_init(void)
+{
+	report = kvzalloc(REPORT_SIZE, GFP_KERNEL);
+	if (!report)
+		return -ENOMEM;
+	if (!proc_create_single("harness_skb_ext", 0400, NULL, show)) {
+		kvfree(report);
+		return -ENOMEM;
+	}
+	run_all();
+	return 0;
+}
+
+static void __exit skb_ext_test_exit(void)
+{
+	remove_proc_entry("harness_skb_ext", NULL);
+	kvfree(report);
+}
+
+module_init(skb_ext_test_init);
+module_exit(skb_ext_test_exit);
+MODULE_DESCRIPTION("Checks what skb extensions promise");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What skb extensions promise, checked in the kernel by a module of ours (C5 to C11; `modules/skb_ext/skb_ext.c`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness import ktap
+from harness.deadline import Deadline
+from harness.lab import slabs
+from harness.lab.bench import Lab
+from harness.lab.slabs import Growth
+
+pytestmark = [pytest.mark.topology("solo"), pytest.mark.needs("SKB_EXTENSIONS", "MODULE_UNLOAD")]
+
+FOLDER = "modules/skb_ext"
+CASES = re.findall(r"^CASE\((\w+)\)", (Path(__file__).parent / FOLDER / "skb_ext.c").read_text(encoding="utf-8"),
+                   re.MULTILINE)
+LOADS = 3
+"""How often the module runs; the cases that repeat leave thousands of objects where they leave any."""
+BUFFERS = re.compile(r"^(skbuff_\w+|xfrm_state)$")
+MARGIN = 300
+"""A tenth of it may be in use elsewhere: the management NIC and SSH have buffers of their own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """What the module reported when it ran first, and what the slab caches hold after it ran last."""
+
+    report: ktap.Report
+    again: tuple[ktap.Report, ...]
+    grown: tuple[Growth, ...]
+
+
+@pytest.fixture(scope="module")
+def ran(lab: Lab, module_file: Callable[[str], Path]) -> Ran:
+    dut, module = lab["dut"], module_file(FOLDER)
+    path = f"/tmp/{module.name}"
+    dut.machine.put(path, module.read_bytes())
+    reports = []
+    before = slabs.count(dut, BUFFERS)
+    for _ in range(LOADS):
+        dut.run("insmod", path, deadline=Deadline.after(120))
+        reports.append(ktap.parse(dut.read("/proc/harness_skb_ext").splitlines()))
+        dut.run("rmmod", module.stem)
+    grown = slabs.left_behind(dut, before, packets=MARGIN, caches=BUFFERS)
+    return Ran(report=reports[0], again=tuple(reports[1:]), grown=grown)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_semantics(ran: Ran, case: str) -> None:
+    found = ran.report.case(case)
+    assert found is not None, f"the module does not report {case}"
+    if found.skipped:
+        pytest.skip(found.reason)
+    assert found.passed, "; ".join(found.said) or "failed without a word"
+
+
+def test_the_report_is_whole(ran: Ran) -> None:
+    assert not ran.report.problems, ran.report.problems
+    assert sorted(case.name for case in ran.report.cases) == sorted(CASES)
+
+
+def test_it_says_the_same_again(ran: Ran) -> None:
+    first = [(case.name, case.passed) for case in ran.report.cases]
+    for report in ran.again:
+        assert [(case.name, case.passed) for case in report.cases] == first
+
+
+def test_nothing_is_left_behind(ran: Ran) -> None:
+    """C5: extensions go with their buffer; each of the cases frees all it made."""
+    assert not ran.grown, f"{LOADS} runs of {len(CASES)} cases left objects behind: {', '.join(map(str, ran.grown))}"

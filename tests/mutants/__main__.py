@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`python -m tests.mutants [NAME...]`: what the customer's plan would have caught, written to docs/mutants.md.
+
+Each patch here is the series with one fault that a person could make. It is killed where the plan says FAIL of it, by a
+suite, a boot, a build or a claim; what the lab could not finish is no kill. Suites run in order of cost, and the first
+that fails ends it. Rows of mutants that are not asked for stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import PLAN, ROOT
+
+FOLDER = Path(__file__).parent
+TABLE = ROOT / "docs" / "mutants.md"
+SUITES = (("tests/guest/test_semantics.py",),
+          ("tests/guest/test_bridge.py", "tests/guest/test_ipsec.py", "tests/guest/test_bridged_ipsec.py"),
+          ("tests/guest/test_link.py",))
+"""The suites of the plan, in the order in which they are tried."""
+CLAIMS = {
+    "C1": ("none", {"says": "no object changes", "check": "objdiff", "variants": ["none"], "expect": "identical"}),
+    "C3": ("both", {"says": "8 bytes less", "check": "layout", "variants": ["both"], "struct": "sk_buff",
+                    "header": "linux/skbuff.h", "size_delta": -8}),
+}
+"""Mutants that break one of these are judged by it alone: the variant, and what the customer's plan says."""
+_HEAD = """\
+<!-- SPDX-License-Identifier: GPL-2.0-only -->
+# Mutants
+
+What the suites and claims of `patches/skb-extensions` catch: `tests/mutants/` holds the series with one fault each.
+Made by `make mutants` (`python -m tests.mutants NAME...` runs some of them and leaves the other rows). {score}
+
+| mutant | breaks | killed by | s |
+|---|---|---|---|
+"""
+_ROW = re.compile(r"^\| (\S+) \| .* \| .* \| \d+ \|$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a mutant.
+
+    Attributes:
+        killed: by what; empty where it survived.
+        error: what the lab could not do; says nothing of the mutant.
+    """
+
+    name: str
+    breaks: str
+    killed: str = ""
+    error: str = ""
+    seconds: float = 0
+
+    def __str__(self) -> str:
+        word = f"ERROR: {self.error}" if self.error else self.killed or "**survived**"
+        return f"| {self.name} | {self.breaks} | {word.replace('|', '/')} | {self.seconds:.0f} |"
+
+
+def mutants() -> dict[str, Path]:
+    """Every mutant by its name."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.patch"))}
+
+
+def breaks(patch: Path) -> str:
+    """What a mutant breaks, in its own words."""
+    found = re.search(r"^Breaks: (.+)$", patch.read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None:
+        raise SystemExit(f"{patch}: it does not say what it breaks (a line `Breaks: ...`)")
+    return found[1]
+
+
+def plan_for(patch: Path, folder: Path, suites: Sequence[str]) -> str:
+    """Write the customer's plan with a mutant on top of the series; the variant to run."""
+    text = (PLAN / "plan.yaml").read_text(encoding="utf-8")
+    source = text[text.index("source:"):text.index("base:")]
+    variant, claim = CLAIMS.get(breaks(patch), ("both", None))
+    (row,) = re.findall(rf"^  {variant}: +\[.*\]$", text, re.MULTILINE)
+    parts = [source, f"base: {PLAN}/base/*.patch", f"series: {json.dumps([f'{PLAN}/series/*.patch', str(patch)])}",
+             "variants:", row]
+    parts += [f"claims: {json.dumps({breaks(patch): claim})}"] if claim else [f"suites: {json.dumps(suites)}"]
+    parts.append("lab: {test_timeout: 300}")
+    (folder / "plan.yaml").write_text("\n".join([*parts, ""]), encoding="utf-8")
+    return variant
+
+
+def run(patch: Path) -> Outcome:
+    """Run a mutant until something fails of it."""
+    what, began = breaks(patch), time.monotonic()
+    killed = error = ""
+    for suites in SUITES[:1] if what in CLAIMS else SUITES:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            variant = plan_for(patch, folder, suites)
+            argv = [sys.executable, "-m", "harness", "run", str(folder), "--variant", variant, "--no-walk",
+                    "--out", str(folder / "run")]
+            done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+            killed, error = verdict(done, folder / "run" / "results.json")
+        if killed or error:
+            break
+    return Outcome(name=patch.stem, breaks=what, killed=killed, error=error, seconds=time.monotonic() - began)
+
+
+def verdict(done: subprocess.CompletedProcess[str], results: Path) -> tuple[str, str]:
+    """By what it was killed, and why nothing can be said; both empty where everything passed."""
+    if done.returncode == 0:
+        return "", ""
+    if done.returncode != 1 or not results.is_file():
+        return "", f"exit code {done.returncode}: {(done.stderr.splitlines() or [''])[-1]}"
+    rows: list[dict[str, Any]] = json.loads(results.read_text(encoding="utf-8"))["rows"]
+    failed = next((row for row in rows if row["verdict"] == "FAIL"), None)
+    if failed is None:
+        return "", "exit code 1 without a row that failed"
+    test = next((test for test in failed["tests"] if test["verdict"] == "FAIL"), None)
+    where, why = (test["id"], test["reason"]) if test else (f"{failed['kind']} {failed['id']}", failed["evidence"])
+    return f"`{where.rpartition('/')[2]}`: {_short(why)}", ""
+
+
+def _short(text: str, most: int = 140) -> str:
+    line = re.sub(r"\[/\S+\]", "", " ".join(text.split())).strip()
+    return line if len(line) <= most else f"{line[:most - 1]}…"
+
+
+def write(outcomes: Sequence[Outcome]) -> None:
+    """Put the outcomes into the table; rows of mutants that are gone go."""
+    old = TABLE.read_text(encoding="utf-8").splitlines() if TABLE.exists() else []
+    rows = {found[1]: line for line in old if (found := _ROW.match(line))} | {each.name: str(each) for each in outcomes}
+    kept = [rows[name] for name in mutants() if name in rows]
+    dead = sum("**survived**" not in row and "ERROR:" not in row for row in kept)
+    score = f"{dead} of {len(kept)} are killed ({100 * dead // max(len(kept), 1)} %; wanted: at least 90 %)."
+    TABLE.write_text(_HEAD.format(score=score) + "\n".join([*kept, ""]), encoding="utf-8")
+
+
+def main() -> None:
+    known = mutants()
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a mutant, or how its name starts; all where none")
+    options = parser.parse_args()
+    chosen = [name for name in known if not options.names or name.startswith(tuple(options.names))]
+    if not chosen:
+        parser.error(f"no such mutant; there are: {', '.join(known)}")
+    for number, name in enumerate(chosen, 1):
+        outcome = run(known[name])
+        print(f"{number}/{len(chosen)} {outcome}", flush=True)  # noqa: T201
+        write([outcome])
+
+
+if __name__ == "__main__":
+    main()
