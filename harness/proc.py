@@ -5,7 +5,8 @@ argv is always a sequence, no shell is involved, the environment is ours and sma
 on an exception its whole process group is killed and reaped, and where we are killed ourselves the kernel kills it
 (`setpriv --pdeathsig`, PR_SET_PDEATHSIG in prctl(2)). That signal is tied to the *thread* that spawned the child,
 so `spawn` must be called from a thread that lives as long as the child does. It is not sent for a parent that was
-dead before the child asked for it: a child of `spawn`, which may live for ever, looks whether we are still there.
+dead before the child asked for it: so every child then looks whether we are still there, before it is the program.
+The one exception is `detach`, for what has to outlive us.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,10 +29,9 @@ from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, HarnessError, InfraError
 
 TAIL_LINES = pipes.TAIL_LINES
-_IF_ALIVE = """import os, signal, sys
-for number in signal.SIGPIPE, signal.SIGXFSZ:
-    signal.signal(number, signal.SIG_DFL)  # Python ignores them, and what it executes would, too
-os.getppid() == int(sys.argv[1]) and os.execv(sys.argv[2], sys.argv[2:])"""
+_IF_ALIVE = "getppid == shift or exit; exec { $ARGV[0] } @ARGV; die qq($ARGV[0]: $!\\n)"
+"""Perl, because it starts in a millisecond (Python: ten), and leaves signals and environment as they are (a shell does
+not: it exports PWD). With the program in braces `exec` never uses a shell."""
 _KEPT = ("PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
 
 
@@ -198,17 +197,43 @@ class Process:
         _kill_group(self.popen)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """Whom a child runs as: nobody in particular, without any privilege, and none to be had (`no_new_privs`).
+
+    Attributes:
+        uid: its user and group.
+        groups: its other groups.
+    """
+
+    uid: int
+    groups: tuple[int, ...] = ()
+
+
 @contextmanager
 def spawn(argv: Sequence[str], *, log: Path, cwd: Path | None = None, env: Mapping[str, str] | None = None,
-          pass_fds: tuple[int, ...] = ()) -> Iterator[Process]:
-    """Start a command that lives for the `with` block; what it prints goes to `log`."""
+          pass_fds: tuple[int, ...] = (), user: User | None = None) -> Iterator[Process]:
+    """Start a command that lives for the `with` block; what it prints goes to `log`.
+
+    Args:
+        user: whom it runs as, for which we must be root; as ourselves otherwise.
+    """
     with log.open("ab") as sink:
-        child = _popen(if_alive(os.getpid(), argv), cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=sink,
-                       stderr=subprocess.STDOUT, pass_fds=pass_fds)
+        child = _popen(argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT,
+                       pass_fds=pass_fds, user=user)
     try:
         yield Process(argv=tuple(argv), popen=child)
     finally:
         _kill_group(child)
+
+
+def detach(argv: Sequence[str], *, log: Path, cwd: Path | None = None) -> int:
+    """Start a command that goes on when we end, in a session of its own; its pid. What it prints goes to `log`."""
+    with log.open("ab") as sink:
+        child = subprocess.Popen([find(argv[0]), *argv[1:]], cwd=cwd, env=environment(), stdin=subprocess.DEVNULL,
+                                 stdout=sink, stderr=subprocess.STDOUT, start_new_session=True)
+    child.returncode = 0  # nobody will wait for it here, and Popen would complain
+    return child.pid
 
 
 def if_alive(parent: int, argv: Sequence[str]) -> tuple[str, ...]:
@@ -217,7 +242,8 @@ def if_alive(parent: int, argv: Sequence[str]) -> tuple[str, ...]:
     Raises:
         InfraError: the program is not installed.
     """
-    return sys.executable, "-ISc", _IF_ALIVE, str(parent), find(argv[0]), *argv[1:]
+    program = find(argv[0])
+    return find("perl"), "-e", _IF_ALIVE, str(parent), program, *argv[1:]
 
 
 def foreground(argv: Sequence[str]) -> int:
@@ -226,12 +252,21 @@ def foreground(argv: Sequence[str]) -> int:
 
 
 def _popen(argv: Sequence[str], *, cwd: Path | None, env: Mapping[str, str] | None, stdin: int,
-           stdout: int | IO[bytes], stderr: int | IO[bytes],
-           pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
-    program = find(argv[0])
-    guard = [find("setpriv"), "--pdeathsig", "KILL", "--"]
-    return subprocess.Popen([*guard, program, *argv[1:]], cwd=cwd, env=environment(env), stdin=stdin, stdout=stdout,
-                            stderr=stderr, start_new_session=True, pass_fds=pass_fds)
+           stdout: int | IO[bytes], stderr: int | IO[bytes], pass_fds: tuple[int, ...] = (),
+           user: User | None = None) -> subprocess.Popen[bytes]:
+    # A change of user undoes PR_SET_PDEATHSIG: setpriv asks for it after that.
+    guarded = if_alive(os.getpid(), argv)
+    guard = [find("setpriv"), *_as(user), "--pdeathsig", "KILL", "--", *guarded]
+    return subprocess.Popen(guard, cwd=cwd, env=environment(env), stdin=stdin, stdout=stdout, stderr=stderr,
+                            start_new_session=True, pass_fds=pass_fds)
+
+
+def _as(user: User | None) -> tuple[str, ...]:
+    if user is None:
+        return ()
+    groups = ",".join(map(str, user.groups))
+    return (f"--reuid={user.uid}", f"--regid={user.uid}", f"--groups={groups}" if groups else "--clear-groups",
+            "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs")
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:

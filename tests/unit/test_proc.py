@@ -140,3 +140,68 @@ def test_a_spawned_child_has_the_signals_of_any_other(tmp_path: Path) -> None:
     # Python itself ignores these two, and subprocess gives them back; whatever else is ignored here came from outside
     given_back = 1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1
     assert int((tmp_path / "log").read_text().split()[1], 16) == ours & ~given_back
+
+
+def test_a_parent_that_dies_before_its_child_can_ask_for_that_leaves_no_child(tmp_path: Path) -> None:
+    """`setpriv` is what asks; here it begins only when its parent is dead, as it can on a busy host."""
+    late = tmp_path / "setpriv"
+    late.write_text(f"""#!/bin/sh
+        parent=$PPID; echo $$ > {tmp_path}/started.part; mv {tmp_path}/started.part {tmp_path}/started
+        while kill -0 $parent 2>/dev/null; do sleep 0.01; done
+        exec {proc.find("setpriv")} "$@"
+        """)
+    late.chmod(0o755)
+    script = ("from harness import proc; from harness.deadline import Deadline\n"
+              f"proc.run(['touch', '{tmp_path}/ran'], deadline=Deadline.after(1000))")
+    parent = subprocess.Popen([sys.executable, "-c", script],
+                              env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    deadline = Deadline.after(SOON)
+    while not (tmp_path / "started").exists():
+        deadline.check("start of the child")
+        time.sleep(0.01)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    until_gone(int((tmp_path / "started").read_text()))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_no_variable_is_added_to_the_environment() -> None:
+    out = proc.run(["env"], deadline=Deadline.after(SOON)).stdout
+    assert {line.split("=")[0] for line in out.splitlines()} <= {*proc.environment()}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a child as somebody else")
+def test_a_child_of_another_user_has_no_rights_and_still_dies_with_its_parent(tmp_path: Path) -> None:
+    with proc.spawn(["cat", "/proc/self/status"], log=tmp_path / "log",
+                    user=proc.User(uid=61234, groups=(61235,))) as child:
+        assert child.wait(Deadline.after(SOON)) == 0
+    said = dict(line.split(":\t", 1) for line in (tmp_path / "log").read_text().splitlines() if ":\t" in line)
+    assert said["Uid"].split() == said["Gid"].split() == ["61234"] * 4
+    assert said["Groups"].split() == ["61235"]
+    assert {said[f"Cap{which}"] for which in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
+    assert said["NoNewPrivs"] == "1"
+    script = ("import time; from pathlib import Path; from harness import proc\n"
+              f"with proc.spawn(['sleep', '1000'], log=Path('{tmp_path}/log'), user=proc.User(uid=61234)) as child:\n"
+              "    print(child.pid, flush=True); time.sleep(1000)")
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        deadline = Deadline.after(SOON)
+        while Path(f"/proc/{pid}/comm").read_text() != "sleep\n":
+            deadline.check("start of the child")
+            time.sleep(0.01)
+        parent.send_signal(signal.SIGKILL)
+    until_gone(pid)
+
+
+def test_a_detached_command_outlives_its_parent(tmp_path: Path) -> None:
+    script = ("from pathlib import Path; from harness import proc\n"
+              f"print(proc.detach(['sleep', '1000'], log=Path('{tmp_path}/log')), flush=True)")
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True)
+    pid = int(done.stdout)
+    try:
+        assert not gone(pid)
+        assert done.stderr == ""
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    until_gone(pid)
