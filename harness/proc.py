@@ -246,11 +246,6 @@ def if_alive(parent: int, argv: Sequence[str]) -> tuple[str, ...]:
     return find("perl"), "-e", _IF_ALIVE, str(parent), program, *argv[1:]
 
 
-def foreground(argv: Sequence[str]) -> int:
-    """Run a command on the caller's own terminal (an interactive shell) and return its exit code."""
-    return subprocess.call([find(argv[0]), *argv[1:]], env=environment({"TERM": os.environ.get("TERM", "dumb")}))
-
-
 def _popen(argv: Sequence[str], *, cwd: Path | None, env: Mapping[str, str] | None, stdin: int,
            stdout: int | IO[bytes], stderr: int | IO[bytes], pass_fds: tuple[int, ...] = (),
            user: User | None = None) -> subprocess.Popen[bytes]:

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import proc
 from harness.arch import Arch
 from harness.claims import Row, Verdict
 from harness.deadline import Deadline
@@ -130,10 +129,8 @@ class Lab:
         with self._machine(build) as machine:
             if command is None:
                 self.progress(f"{build.name} is up; its console: {machine.files.console}; exit ends it")
-                return proc.foreground(machine.ssh_argv())
-            done = machine.shell(command, deadline=Deadline.after(self.plan.lab.test_timeout), check=False)
-            print(done.stdout, end="")  # noqa: T201 - the command's own output is the result
-            return done.returncode
+                return machine.interact()
+            return machine.interact("sh", "-ec", command, deadline=Deadline.after(self.plan.lab.test_timeout))
 
     @contextmanager
     def _machine(self, build: Build) -> Iterator[Machine]:

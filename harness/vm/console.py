@@ -71,6 +71,10 @@ class Console:
         with self.watch(pattern) as marker:
             return marker.wait(deadline)
 
+    def expect_boot(self) -> None:
+        """One more boot will come that was asked for: it is no event."""
+        self._scanner.expect_boot()
+
     def send(self, text: str) -> None:
         """Type `text` at the console."""
         with contextlib.suppress(OSError):

@@ -10,11 +10,13 @@ import contextlib
 import socket
 import threading
 
+from harness.deadline import Deadline
+from harness.errors import DeadlineExpired, KernelError
 from harness.vm.vitals import Vitals
 
 
 class Control:
-    """The guest's control port: one word a line, `up`, `ready` or `failed: ...` from it, `poweroff` to it."""
+    """The guest's control port: one word a line, `up`, `ready` or `failed: ...` from it; `poweroff`, `reboot` to it."""
 
     def __init__(self, sock: socket.socket, vitals: Vitals) -> None:
         self._sock = sock
@@ -26,6 +28,29 @@ class Control:
     def heard(self, prefix: str) -> str | None:
         """The first line that begins with `prefix`, if it has come."""
         return next((line for line in self._said if line.startswith(prefix)), None)
+
+    def await_ready(self, deadline: Deadline) -> None:
+        """Wait until the guest's SSH server listens.
+
+        Raises:
+            KernelError: it does not in time, which says how far it came; its init failed; the machine is not well.
+        """
+        name, log = self._vitals.name, str(self._vitals.log)
+        try:
+            said = self._vitals.wait_for(lambda: self.heard("ready") or self.heard("failed"), deadline, "booting")
+        except DeadlineExpired as error:
+            up = self.heard("up") is not None
+            what = ("userspace came up, but its SSH server did not" if up
+                    else "the kernel hangs before it reaches userspace" if error.detail
+                    else "the kernel hangs without having printed anything")
+            raise KernelError(f"{name}: {what} within {deadline.budget:g} s", where=log, detail=error.detail) from error
+        if said != "ready":
+            raise KernelError(f"{name}: the guest's init {said}", where=log, detail=self._vitals.tail())
+
+    def forget(self) -> None:
+        """Forget what the guest said: another boot of it will say it again."""
+        with self._vitals.changed:
+            self._said.clear()
 
     def ask(self, verb: str) -> None:
         """Send `verb`; nobody may be there any more."""

@@ -4,22 +4,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from harness.deadline import Deadline
 from harness.errors import KernelError, UsageError
 from harness.proc import Completed
+from harness.vm import keys, terminal
 from harness.vm import nic as nics
 from harness.vm.console import Console
+from harness.vm.control import Control
+from harness.vm.files import Sink
 from harness.vm.klog import KernelEvent
+from harness.vm.login import Target
 from harness.vm.qemu import MachineSpec
 from harness.vm.qmp import Qmp
-from harness.vm.ssh import Running, Shell, Target
+from harness.vm.running import Running
+from harness.vm.ssh import Shell
 from harness.vm.words import Word
 
 _COMMAND = 60.0
 """Seconds a command in the guest has where the caller gives no deadline."""
+_REBOOT = 180.0
+"""Seconds a reboot has where the caller gives no deadline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,20 +38,18 @@ class Files:
     Attributes:
         console: everything the serial console printed.
         qemu: what QEMU itself printed.
-        initrd: the initial ramdisk as booted; removed at the end.
-        client_key: our private key, for ssh(1); removed at the end.
-        known_hosts: the guest's host key, for ssh(1).
+        client_key: our private key, for ssh(1); written where it is asked for, removed at the end.
+        known_hosts: the guest's host key, likewise.
     """
 
     console: Path
     qemu: Path
-    initrd: Path
     client_key: Path
     known_hosts: Path
 
     @classmethod
     def below(cls, folder: Path) -> Files:
-        return cls(console=folder / "console.log", qemu=folder / "qemu.log", initrd=folder / "initrd",
+        return cls(console=folder / "console.log", qemu=folder / "qemu.log",
                    client_key=folder / "ssh-key", known_hosts=folder / "known_hosts")
 
 
@@ -64,6 +71,7 @@ class Machine:
     qmp: Qmp
     target: Target
     _shell: Shell
+    _control: Control
 
     @property
     def name(self) -> str:
@@ -82,28 +90,68 @@ class Machine:
         """
         self.console.vitals.check()
 
-    def run(self, *args: Word, deadline: Deadline | None = None, stdin: bytes | None = None,
-            check: bool = True) -> Completed:
+    def run(self, *args: Word, deadline: Deadline | None = None, stdin: bytes | BinaryIO | None = None,
+            stdout: Sink | None = None, on_line: Callable[[str], None] | None = None, check: bool = True) -> Completed:
         """Run a program in it, see `Shell.run`; one minute where there is no `deadline`."""
-        return self._shell.run(*args, deadline=deadline or Deadline.after(_COMMAND), stdin=stdin, check=check)
+        return self._shell.run(*args, deadline=deadline or Deadline.after(_COMMAND), stdin=stdin, stdout=stdout,
+                               on_line=on_line, check=check)
 
-    def shell(self, script: str, *, deadline: Deadline | None = None, stdin: bytes | None = None,
-              check: bool = True) -> Completed:
+    def shell(self, script: str, *, deadline: Deadline | None = None, stdin: bytes | BinaryIO | None = None,
+              on_line: Callable[[str], None] | None = None, check: bool = True) -> Completed:
         """Run a script with its `sh -e`, see `Shell.shell`."""
-        return self._shell.shell(script, deadline=deadline or Deadline.after(_COMMAND), stdin=stdin, check=check)
+        return self._shell.shell(script, deadline=deadline or Deadline.after(_COMMAND), stdin=stdin, on_line=on_line,
+                                 check=check)
 
     def start(self, *args: Word, deadline: Deadline | None = None) -> Running:
         """Start a program that goes on running, see `Shell.start`."""
         return self._shell.start(*args, deadline=deadline or Deadline.after(_COMMAND))
 
-    def put(self, path: str | PurePosixPath, data: bytes, *, mode: int = 0o644,
+    def put(self, path: str | PurePosixPath, data: bytes | Path, *, mode: int = 0o644,
             deadline: Deadline | None = None) -> None:
-        """Write a file in it."""
+        """Write a file in it, from bytes or from a file of the host, see `Shell.put`."""
         self._shell.put(path, data, mode=mode, deadline=deadline or Deadline.after(_COMMAND))
 
     def get(self, path: str | PurePosixPath, *, deadline: Deadline | None = None) -> bytes:
         """Read a file in it."""
         return self._shell.get(path, deadline=deadline or Deadline.after(_COMMAND))
+
+    def fetch(self, path: str | PurePosixPath, out: Path, *, deadline: Deadline | None = None) -> None:
+        """Copy a file of it to the host's file `out`, see `Shell.fetch`."""
+        self._shell.fetch(path, out, deadline=deadline or Deadline.after(_COMMAND))
+
+    def reconnect(self, *, deadline: Deadline | None = None) -> None:
+        """Log in anew, to the same key; it happens by itself where the connection is known to be lost."""
+        self._shell.reconnect(deadline or Deadline.after(_COMMAND))
+
+    def reboot(self, *, deadline: Deadline | None = None) -> None:
+        """Boot its kernel anew in the same QEMU, and log in again; three minutes where there is no `deadline`.
+
+        What runs in it ends as with a lost connection, and addresses and other settings of a topology are gone. QEMU
+        ends at any other reset (`-no-reboot`): only for this one it is told not to.
+
+        Raises:
+            KernelError: the machine is not well, or does not come up again.
+        """
+        deadline = deadline or Deadline.after(_REBOOT)
+        self.check()
+        self._on_reset("reset", deadline)
+        try:
+            self.console.expect_boot()
+            self._shell.hang_up()
+            self._control.forget()
+            self._control.ask("reboot")
+            self._control.await_ready(deadline)
+        finally:
+            self.check()
+            self._on_reset("shutdown", deadline)
+        self._shell.reconnect(deadline)
+
+    def interact(self, *args: Word, deadline: Deadline | None = None) -> int:
+        """A shell, or a program, in it on our own terminal or pipes; its exit code. See `terminal.interact`."""
+        return terminal.interact(self._shell, *args, deadline=deadline)
+
+    def _on_reset(self, action: str, deadline: Deadline) -> None:
+        self.qmp.execute("set-action", {"reboot": action}, deadline=deadline)
 
     def nic(self, name: str) -> str:
         """The network interface in the guest of the NIC called `name`, found by its MAC address.
@@ -125,7 +173,10 @@ class Machine:
         return found
 
     def ssh_argv(self) -> tuple[str, ...]:
-        """The command for a shell in it from a terminal."""
+        """The command for a shell in it from a terminal, for as long as it is up; writes the files this names."""
+        keys.write_private(self.files.client_key, self.target.client_key.private)
+        self.files.known_hosts.write_bytes(b"[%s]:%d %s" % (self.target.host.encode(), self.target.port,
+                                                            self.target.host_key.public))
         return ("ssh", "-i", str(self.files.client_key), "-p", str(self.target.port),
                 "-o", f"UserKnownHostsFile={self.files.known_hosts}", "-o", "StrictHostKeyChecking=yes",
                 "-o", "IdentitiesOnly=yes", f"root@{self.target.host}")

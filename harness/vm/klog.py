@@ -88,6 +88,7 @@ class Scanner:
         self._ignores = tuple(ignores)
         self._number = 0
         self._boots = 0
+        self._wanted = 1
         self._spoken = False
         self._rule: Rule | None = None
         self._title = ""
@@ -103,6 +104,10 @@ class Scanner:
     def reading(self) -> bool:
         """Whether a report is open."""
         return self._rule is not None
+
+    def expect_boot(self) -> None:
+        """One more boot will come that was asked for."""
+        self._wanted += 1
 
     def skip(self, block: bytes) -> None:
         """Take lines that are not `suspicious`, while no report is open."""
@@ -138,9 +143,9 @@ class Scanner:
     def _opener(self, text: str) -> Rule | None:
         if _BOOT.search(text):
             self._boots += 1
-            if self._boots > 1:
+            if self._boots > self._wanted:
                 return _REBOOT
-        if _FIRMWARE.search(text) and self._spoken:
+        if _FIRMWARE.search(text) and self._spoken and self._boots >= self._wanted:
             return _REBOOT
         return opens(text, self._ignores)
 

@@ -11,22 +11,23 @@ import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from harness import proc
 from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, HarnessError, InfraError, KernelError, UsageError
 from harness.guest import cpio
 from harness.proc import Process
-from harness.vm import console, keys, qemu, qmp, ssh
+from harness.vm import console, keys, qemu, qmp, ssh, user
 from harness.vm.console import Console
 from harness.vm.control import Control
 from harness.vm.handle import Files, Machine
 from harness.vm.keys import KeyPair
 from harness.vm.klog import Ignore
+from harness.vm.login import Target
 from harness.vm.qemu import MachineSpec, Wiring
-from harness.vm.ssh import Target
 
 __all__ = ["Files", "Machine", "boot", "boot_all"]
 
@@ -140,18 +141,18 @@ def _started(spec: MachineSpec, folder: Path, links: Mapping[str, socket.socket]
     files = Files.below(folder)
     host_key, client_key = keys.generate(), keys.generate()
     with ExitStack() as stack:
-        stack.callback(files.client_key.unlink, missing_ok=True)
-        stack.callback(files.initrd.unlink, missing_ok=True)
-        keys.write_private(files.client_key, client_key.private)
-        _write_initrd(spec, files.initrd, host_key, client_key)
+        for leftover in (files.client_key, files.known_hosts):
+            stack.callback(leftover.unlink, missing_ok=True)
+        initrd, kernel = _initrd(stack, spec, host_key, client_key), user.inherited(stack, spec.kernel)
         ours, theirs = zip(*(_pair(stack) for _ in range(3)), strict=True)
         wiring = Wiring(qmp=theirs[0].fileno(), console=theirs[1].fileno(), control=theirs[2].fileno(),
                         links={name: end.fileno() for name, end in links.items()})
         view = stack.enter_context(console.drained(ours[1], spec.name, files.console, ignores))
         control = stack.enter_context(contextlib.closing(Control(ours[2], view.vitals)))
-        process = stack.enter_context(proc.spawn(qemu.argv(spec, wiring, files.initrd), log=files.qemu,
-                                                 pass_fds=wiring.fds))
-        for end in theirs:
+        argv = qemu.argv(replace(spec, kernel=user.path_of(kernel)), wiring, user.path_of(initrd))
+        process = stack.enter_context(proc.spawn(argv, log=files.qemu, user=user.here(spec.accel),
+                                                 pass_fds=(*wiring.fds, kernel.fileno(), initrd.fileno())))
+        for end in (*theirs, kernel, initrd):
             end.close()
         view.vitals.explain_end_with(lambda: _autopsy(spec, process, files.qemu))
         yield _Started(spec=spec, files=files, process=process, console=view, control=control, qmp=ours[0],
@@ -163,30 +164,13 @@ def _ready(start: _Started, deadline: Deadline) -> Iterator[Machine]:
     """Wait until the guest says that it is ready, and log in."""
     name, vitals = start.spec.name, start.console.vitals
     with ExitStack() as stack:
-        _await_ready(start, deadline)
+        start.control.await_ready(deadline)
         monitor = stack.enter_context(qmp.connect(name, start.qmp, deadline=deadline))
-        start.files.initrd.unlink()
         host, port = monitor.forwarded(_SSH_PORT, deadline=deadline)
-        start.files.known_hosts.write_bytes(b"[%s]:%d %s" % (host.encode(), port, start.host_key.public))
         target = Target(name=name, host=host, port=port, host_key=start.host_key, client_key=start.client_key)
         shell = stack.enter_context(ssh.connect(target, vitals, deadline=deadline))
         yield Machine(spec=start.spec, files=start.files, console=start.console, qmp=monitor, target=target,
-                      _shell=shell)
-
-
-def _await_ready(start: _Started, deadline: Deadline) -> None:
-    control, vitals, where = start.control, start.console.vitals, str(start.files.console)
-    try:
-        said = vitals.wait_for(lambda: control.heard("ready") or control.heard("failed"), deadline, "booting")
-    except DeadlineExpired as error:
-        up = control.heard("up") is not None
-        what = ("userspace came up, but its SSH server did not" if up
-                else "the kernel hangs before it reaches userspace" if error.detail
-                else "the kernel hangs without having printed anything")
-        raise KernelError(f"{start.spec.name}: {what} within {deadline.budget:g} s", where=where,
-                          detail=error.detail) from error
-    if said != "ready":
-        raise KernelError(f"{start.spec.name}: the guest's init {said}", where=where, detail=start.console.tail())
+                      _shell=shell, _control=start.control)
 
 
 def _shut_down(started: Sequence[_Started]) -> None:
@@ -234,14 +218,16 @@ def _autopsy(spec: MachineSpec, process: Process, log: Path) -> HarnessError | N
     return InfraError(f"{spec.name}: QEMU ended with {ending}", where=str(log), detail=words)
 
 
-def _write_initrd(spec: MachineSpec, out: Path, host_key: KeyPair, client_key: KeyPair) -> None:
+def _initrd(stack: ExitStack, spec: MachineSpec, host_key: KeyPair, client_key: KeyPair) -> BinaryIO:
     """The archives of `spec`, and one with this run's keys."""
-    with out.open("wb") as sink:
-        for path in spec.initrd:
-            with path.open("rb") as source:
-                shutil.copyfileobj(source, sink)
-        sink.write(cpio.overlay({"etc/dropbear/host_key": host_key.dropbear,
-                                 "root/.ssh/authorized_keys": client_key.public}))
+    sink = user.anonymous(stack, "initrd")
+    for path in spec.initrd:
+        with path.open("rb") as source:
+            shutil.copyfileobj(source, sink)
+    sink.write(cpio.overlay({"etc/dropbear/host_key": host_key.dropbear,
+                             "root/.ssh/authorized_keys": client_key.public}))
+    sink.flush()
+    return sink
 
 
 def _pair(stack: ExitStack) -> tuple[socket.socket, socket.socket]:

@@ -2,37 +2,37 @@
 """The shell in the guest, over SSH: one connection, a pinned host key, arguments quoted here and nowhere else.
 
 Every wait ends at its deadline, and at once when the machine is not well any more: what the console or QEMU says
-then outranks "connection lost".
+then outranks "connection lost". A connection that was lost while the machine is well (a link that was down for too
+long, a reboot) is made again for the next command, to the same key; a command that ran in it is never run again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
-import logging
-import select
 import shlex
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import paramiko
 
 from harness.deadline import Deadline
-from harness.errors import DeadlineExpired, HarnessError, InfraError, KernelError
+from harness.errors import DeadlineExpired, HarnessError, InfraError, KernelError, UsageError
 from harness.proc import Completed
-from harness.vm.keys import KeyPair
+from harness.vm import files, session
+from harness.vm.login import Target, dial, log_in
+from harness.vm.running import Running
+from harness.vm.session import LOST, MOST, Output, Transport
 from harness.vm.vitals import Vitals
 from harness.vm.words import GO, TAG, Word, command, decode
 
 __all__ = ["GuestCommandFailed", "Running", "Shell", "Target", "Word", "connect"]
 
-_CHUNK = 1 << 15
-_NO_STATUS = -1
 _CLEANUP = 5.0
 """Seconds that killing an overdue command may take."""
 _KILL_TAGGED = r"""strings -f /proc/[0-9]*/environ 2>/dev/null |
@@ -48,53 +48,47 @@ class GuestCommandFailed(KernelError):  # noqa: N818 - like proc.CommandFailed
         self.completed = completed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """Where a guest's SSH server is and whom to trust.
+class Shell:
+    """A connection to one guest. Made by `connect`; safe to use from several threads.
 
     Attributes:
-        name: the machine's name, for messages.
-        host: address on this host.
-        port: TCP port on this host.
-        host_key: the guest's key; any other is refused.
-        client_key: ours.
+        logins: how many times it has logged in.
     """
 
-    name: str
-    host: str
-    port: int
-    host_key: KeyPair
-    client_key: KeyPair
-
-
-class Shell:
-    """A connection to one guest. Made by `connect`; safe to use from several threads."""
-
-    def __init__(self, target: Target, transport: paramiko.Transport, vitals: Vitals) -> None:
+    def __init__(self, target: Target, vitals: Vitals) -> None:
         self._target = target
-        self._transport = transport
         self._vitals = vitals
         self._tags = itertools.count(1)
+        self._connecting = threading.Lock()
+        self._transport: Transport | None = None
+        self.logins = 0
 
-    def run(self, *args: Word, deadline: Deadline, stdin: bytes | None = None, check: bool = True) -> Completed:
+    def run(self, *args: Word, deadline: Deadline, stdin: bytes | BinaryIO | None = None,
+            stdout: files.Sink | None = None, on_line: Callable[[str], None] | None = None,
+            check: bool = True) -> Completed:
         """Run a program in the guest to its end.
 
         Args:
             args: program and arguments; quoted here.
-            stdin: what it reads; nothing otherwise.
+            stdin: what it reads, or a file to read that from; nothing otherwise.
+            stdout: a file that takes its standard output, however much it is; `Completed.stdout` is then empty.
+            on_line: called with each line of its standard output and error as it comes; `Completed` then has the last.
+                What it raises ends the program.
             check: raise when it fails.
 
         Raises:
             GuestCommandFailed: it ended with another code than 0 and `check` is set.
             KernelError: the guest's kernel reported something, or the machine ended.
             DeadlineExpired: it was still running at the deadline.
+            UsageError: it cannot be run, or printed more than `session.MOST` bytes for us to keep.
         """
-        return self._run(args, deadline=deadline, stdin=stdin, check=check)
+        return self._run(args, deadline=deadline, stdin=stdin, check=check,
+                         output=Output(self._full(args), stdout, on_line))
 
-    def shell(self, script: str, *, deadline: Deadline, stdin: bytes | None = None,
-              check: bool = True) -> Completed:
+    def shell(self, script: str, *, deadline: Deadline, stdin: bytes | BinaryIO | None = None,
+              on_line: Callable[[str], None] | None = None, check: bool = True) -> Completed:
         """Run `script` with the guest's `sh -e`; otherwise like `run`."""
-        return self._run(("sh", "-ec", script), deadline=deadline, stdin=stdin, check=check)
+        return self.run("sh", "-ec", script, deadline=deadline, stdin=stdin, on_line=on_line, check=check)
 
     def start(self, *args: Word, deadline: Deadline) -> Running:
         """Start a program in the guest and leave it running, in a process group of its own; its stdin is empty.
@@ -104,52 +98,63 @@ class Shell:
             DeadlineExpired: it did not start in time.
         """
         script = 'echo $$; exec "$@"'
-        channel = self._open(command(("setsid", "sh", "-c", script, "sh", *args)), deadline)
+        channel = self.open(command(("setsid", "sh", "-c", script, "sh", *args)), deadline)
         channel.shutdown_write()
-        running = Running(self, tuple(map(str, args)), channel)
+        running = Running(self, tuple(map(str, args)), channel, Output(self._full(args)))
         running.read_pid(deadline)
         return running
 
-    def put(self, path: str | PurePosixPath, data: bytes, *, deadline: Deadline, mode: int = 0o644) -> None:
-        """Write `data` to the guest's file `path`, whole or not at all."""
-        script = 'cat > "$1.part" && chmod "$2" "$1.part" && mv "$1.part" "$1"'
-        self.run("sh", "-c", script, "put", path, f"{mode:o}", stdin=data, deadline=deadline)
+    def put(self, path: str | PurePosixPath, data: bytes | Path, *, deadline: Deadline, mode: int = 0o644) -> None:
+        """Write `data`, or the host's file of that name, to the guest's file `path`, whole or not at all.
+
+        Raises:
+            KernelError: what then stands in the guest is something else (SHA-256).
+        """
+        if isinstance(data, bytes):
+            self._put(path, io.BytesIO(data), files.digest_of(data), mode, deadline)
+        else:
+            ours = files.digest(data)
+            with data.open("rb") as source:
+                self._put(path, source, ours, mode, deadline)
 
     def get(self, path: str | PurePosixPath, *, deadline: Deadline) -> bytes:
-        """The content of the guest's file `path`."""
-        return self.run("cat", path, deadline=deadline).stdout.encode(errors="surrogateescape")
+        """The content of the guest's file `path`; for large ones see `fetch`.
 
-    def _run(self, args: Sequence[Word], *, deadline: Deadline, stdin: bytes | None, check: bool) -> Completed:
-        started = time.monotonic()
-        tag = next(self._tags)
-        channel = self._open(command(args, tag), deadline)
-        argv = tuple(word if isinstance(word, str) else decode(word) if isinstance(word, bytes) else str(word)
-                     for word in args)
-        out, err = bytearray(), bytearray()
+        Raises:
+            KernelError: something else arrived than was read in the guest (SHA-256).
+        """
+        data = io.BytesIO()
+        self._get(path, data, deadline)
+        return data.getvalue()
+
+    def fetch(self, path: str | PurePosixPath, out: Path, *, deadline: Deadline) -> None:
+        """Write the guest's file `path` to the host's file `out`, whole or not at all; otherwise like `get`."""
+        part = out.with_name(f"{out.name}.part")
         try:
-            feeder = _feed(channel, stdin or b"")
-            self._collect(channel, out, err, argv, deadline)
-            status = self._status(channel, argv, deadline)
-            feeder.join(deadline.remaining)
-        except DeadlineExpired:
-            self._kill(tag)
-            raise
+            with part.open("wb") as sink:
+                self._get(path, sink, deadline)
+            part.replace(out)
         finally:
-            channel.close()
-        completed = Completed(argv=argv, returncode=status, stdout=decode(out), stderr=decode(err),
-                              seconds=time.monotonic() - started)
-        if check and status != 0:
-            raise GuestCommandFailed(self._target.name, completed)
-        return completed
+            part.unlink(missing_ok=True)
 
-    def _kill(self, tag: int) -> None:
-        """Kill what is left in the guest of the command with `tag`, as well as it can be done."""
-        with contextlib.suppress(HarnessError):
-            channel = self._open(command(("sh", "-c", _KILL_TAGGED, "sh", f"{TAG}={tag}")), Deadline.after(_CLEANUP))
-            with contextlib.closing(channel):
-                channel.status_event.wait(_CLEANUP)
+    def reconnect(self, deadline: Deadline) -> None:
+        """Log in anew, whatever state the connection is in.
 
-    def _open(self, line: bytes, deadline: Deadline) -> paramiko.Channel:
+        Raises:
+            InfraError: what answers does not have the pinned host key, or does not let us in.
+            KernelError: the machine is not well any more.
+        """
+        self.hang_up()
+        self._live(deadline)
+
+    def hang_up(self) -> None:
+        """Close the connection; what waits on it is woken."""
+        transport = self._transport
+        if transport is not None:
+            transport.close()
+
+    def open(self, line: bytes, deadline: Deadline,
+             prepare: Callable[[paramiko.Channel], None] = lambda _: None) -> paramiko.Channel:
         """A session in which `line` (made by `words.command`) has begun to run, exactly once.
 
         When a process of one session ends, dropbear 2022.83 closes every other session that has no process yet
@@ -159,101 +164,121 @@ class Shell:
         """
         while True:
             self._vitals.check()
-            with self._explained(deadline, "opening a session in the guest"):
-                channel = _begun(self._transport, line, deadline)
+            with self.explained(deadline, "opening a session in the guest"):
+                channel = session.begun(self._live(deadline), line, deadline, prepare)
                 if channel is not None:
                     channel.sendall(GO)
                     return channel
 
-    def _collect(self, channel: paramiko.Channel, out: bytearray, err: bytearray, argv: Sequence[str],
-                 deadline: Deadline) -> None:
-        """Everything that comes on standard output and standard error until both end."""
-        while True:
-            ready, _, _ = select.select([channel], [], [], deadline.remaining)
-            if channel.recv_ready():
-                out += channel.recv(_CHUNK)
-            elif channel.recv_stderr_ready():
-                err += channel.recv_stderr(_CHUNK)
-            elif ready and (channel.eof_received or channel.closed):
-                # What arrived between the two questions and the end is still there to be read.
-                out += _rest(channel.recv_ready, channel.recv)
-                err += _rest(channel.recv_stderr_ready, channel.recv_stderr)
-                return
-            elif deadline.expired:
-                raise self._late(argv, deadline, bytes(err or out))
+    def status(self, channel: paramiko.Channel, argv: Sequence[str], deadline: Deadline) -> int:
+        """How the program in a session ended, as in `Completed.returncode`.
 
-    def _status(self, channel: paramiko.Channel, argv: Sequence[str], deadline: Deadline) -> int:
+        Raises:
+            InfraError: the connection was lost.
+            KernelError: the machine is not well any more.
+            DeadlineExpired: it still runs.
+        """
         if not channel.status_event.wait(deadline.remaining):
-            raise self._late(argv, deadline, b"")
-        status = channel.recv_exit_status()
-        if status == _NO_STATUS:
-            lost = InfraError(f"the connection was lost during: {shlex.join(argv)}",
-                              where=f"machine {self._target.name}")
+            raise self.late(argv, deadline)
+        status = session.ending(channel, shlex.join(argv), self.where)
+        if status is LOST:
+            lost = InfraError(f"the connection was lost during: {shlex.join(argv)}", where=self.where)
             raise self._vitals.explain(lost, deadline)
         self._vitals.check()
         return status
 
-    def _late(self, argv: Sequence[str], deadline: Deadline, said: bytes) -> HarnessError:
+    def late(self, argv: Sequence[str], deadline: Deadline, output: Output | None = None) -> HarnessError:
+        """The error of a program that still runs at its deadline."""
         self._vitals.check()
-        return DeadlineExpired(f"{shlex.join(argv)}: still running after {deadline.budget:g} s",
-                               where=f"machine {self._target.name}", detail=tuple(decode(said).splitlines()[-20:]))
+        said = (output.stderr or output.stdout).splitlines()[-20:] if output else ()
+        return DeadlineExpired(f"{shlex.join(argv)}: still running after {deadline.budget:g} s", where=self.where,
+                               detail=tuple(said))
 
     @contextmanager
-    def _explained(self, deadline: Deadline, doing: str) -> Iterator[None]:
+    def explained(self, deadline: Deadline, doing: str) -> Iterator[None]:
+        """Have a broken connection explained by what the machine says, where it says anything."""
         try:
             yield
         except (paramiko.SSHException, EOFError, OSError) as error:
-            lost = InfraError(f"{doing}: {error or type(error).__name__}", where=f"machine {self._target.name}")
+            lost = InfraError(f"{doing}: {error or type(error).__name__}", where=self.where)
             raise self._vitals.explain(lost, deadline) from error
 
+    @property
+    def where(self) -> str:
+        """What an error names."""
+        return f"machine {self._target.name}"
 
-class Running:
-    """A program that runs in the guest. Made by `Shell.start`."""
+    def check(self) -> None:
+        """Raise what is known to be wrong with the machine."""
+        self._vitals.check()
 
-    def __init__(self, shell: Shell, argv: tuple[str, ...], channel: paramiko.Channel) -> None:
-        self._shell = shell
-        self._channel = channel
-        self.argv = argv
-        self.pid = 0
-        self._out, self._err = bytearray(), bytearray()
-        self._started = time.monotonic()
+    def _run(self, args: Sequence[Word], *, deadline: Deadline, stdin: bytes | BinaryIO | None, check: bool,
+             output: Output) -> Completed:
+        started = time.monotonic()
+        tag = next(self._tags)
+        channel = self.open(command(args, tag), deadline)
+        argv = _words(args)
+        try:
+            feeder = session.feed(channel, stdin or b"")
+            for _ in session.pump(channel, output, deadline, lambda: self.late(argv, deadline, output)):
+                pass
+            status = self.status(channel, argv, deadline)
+            feeder.join(deadline.remaining)
+        except BaseException:
+            self._kill(tag)
+            raise
+        finally:
+            channel.close()
+        return self.completed(argv, status, output, started, check=check)
 
-    def read_pid(self, deadline: Deadline) -> None:
-        """Take the process's id, which is the first line it prints."""
-        line = b""
-        while not line.endswith(b"\n"):
-            self._channel.settimeout(max(deadline.remaining, 0.001))
-            with self._shell._explained(deadline, f"starting {shlex.join(self.argv)}"):
-                byte = self._channel.recv(1)
-            if not byte:
-                lost = InfraError(f"did not start: {shlex.join(self.argv)}",
-                                  where=f"machine {self._shell._target.name}")
-                raise self._shell._vitals.explain(lost, deadline)
-            line += byte
-        self.pid = int(line)
-
-    def wait(self, deadline: Deadline, *, check: bool = True) -> Completed:
-        """Wait for its end.
-
-        Raises:
-            GuestCommandFailed: it ended with another code than 0 and `check` is set.
-            KernelError: the machine is not well any more.
-            DeadlineExpired: it still runs.
-        """
-        shell = self._shell
-        shell._collect(self._channel, self._out, self._err, self.argv, deadline)
-        status = shell._status(self._channel, self.argv, deadline)
-        self._channel.close()
-        completed = Completed(argv=self.argv, returncode=status, stdout=decode(self._out),
-                              stderr=decode(self._err), seconds=time.monotonic() - self._started)
+    def completed(self, argv: tuple[str, ...], status: int, output: Output, started: float, *, check: bool
+                  ) -> Completed:
+        """The record of a program that has ended."""
+        completed = Completed(argv=argv, returncode=status, stdout=output.stdout, stderr=output.stderr,
+                              seconds=time.monotonic() - started)
         if check and status != 0:
-            raise GuestCommandFailed(shell._target.name, completed)
+            raise GuestCommandFailed(self._target.name, completed)
         return completed
 
-    def stop(self, deadline: Deadline, signal: str = "TERM") -> Completed:
-        """Send `signal` to its process group, wait for the end, and return what it printed. No exit code is wrong."""
-        self._shell.run("kill", "-s", signal, "--", f"-{self.pid}", check=False, deadline=deadline)
-        return self.wait(deadline, check=False)
+    def _full(self, args: Sequence[Word]) -> Callable[[], None]:
+        def full() -> None:
+            raise UsageError(f"{shlex.join(_words(args))}: printed more than {MOST >> 20} MiB", where=self.where,
+                             hint="let it go to a file: run(..., stdout=FILE), or take its lines: on_line=")
+        return full
+
+    def _put(self, path: str | PurePosixPath, data: BinaryIO, ours: str, mode: int, deadline: Deadline) -> None:
+        done = self.run("sh", "-c", files.IN, "put", path, f"{mode:o}", ours, stdin=data, deadline=deadline,
+                        check=False)
+        if done.returncode == files.WRONG:
+            files.verify(path, self._target.name, ours, done.stdout.strip())
+        if done.returncode != 0:
+            raise GuestCommandFailed(self._target.name, done)
+
+    def _get(self, path: str | PurePosixPath, sink: files.Sink, deadline: Deadline) -> None:
+        hashing = files.Hashing(sink)
+        done = self.run("sh", "-c", files.OUT, "get", path, stdout=hashing, deadline=deadline, check=True)
+        files.verify(path, self._target.name, hashing.digest, done.stderr.split()[0])
+
+    def _kill(self, tag: int) -> None:
+        """Kill what is left in the guest of the command with `tag`, as well as it can be done."""
+        deadline = Deadline.after(_CLEANUP)
+        with contextlib.suppress(HarnessError):
+            channel = self.open(command(("sh", "-c", _KILL_TAGGED, "sh", f"{TAG}={tag}")), deadline)
+            with contextlib.closing(channel):
+                channel.status_event.wait(deadline.remaining)
+
+    def _live(self, deadline: Deadline) -> Transport:
+        """The connection, made anew where it was lost."""
+        with self._connecting:
+            if self._transport is None or not self._transport.is_active():
+                self._transport = dial(self._target, deadline)
+                try:
+                    log_in(self._target, self._transport, deadline)
+                except BaseException:
+                    self._transport.close()
+                    raise
+                self.logins += 1
+            return self._transport
 
 
 @contextmanager
@@ -264,91 +289,16 @@ def connect(target: Target, vitals: Vitals, *, deadline: Deadline) -> Iterator[S
         InfraError: what answers does not have the pinned host key, or does not let us in.
         KernelError: the machine is not well any more.
     """
-    lost: InfraError | None = None
+    shell = Shell(target, vitals)
     try:
-        sock = socket.create_connection((target.host, target.port), timeout=max(deadline.remaining, 0.001))
-        # Small messages go back and forth: Nagle's algorithm would hold each until the last one's acknowledgement.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        transport = paramiko.Transport(sock)
-        _keep_quiet(transport)
-    except (OSError, paramiko.SSHException) as error:
-        lost = InfraError(f"no connection to the guest's SSH server: {error}", where=f"machine {target.name}")
-        raise vitals.explain(lost, deadline) from error
-    try:
-        with vitals.listening(transport.close):
-            _log_in(target, transport, vitals, deadline)
-            yield Shell(target, transport, vitals)
+        with vitals.listening(shell.hang_up):
+            with shell.explained(deadline, "no SSH session with the guest"):
+                shell._live(deadline)
+            yield shell
     finally:
-        transport.close()
+        shell.hang_up()
 
 
-def _log_in(target: Target, transport: paramiko.Transport, vitals: Vitals, deadline: Deadline) -> None:
-    pinned = target.host_key.paramiko()
-    # paramiko's own 15 s for each step would be wrong on a busy host and for a deadline that is shorter.
-    budget = max(deadline.remaining, 0.001)
-    transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = budget
-    try:
-        transport.start_client(timeout=budget)
-        offered = transport.get_remote_server_key()
-        if offered.asbytes() != pinned.asbytes():
-            raise InfraError("what answers is not this guest: another host key than the one made for it",
-                             where=f"machine {target.name}, {target.host}:{target.port}",
-                             detail=(f"expected {pinned.fingerprint}", f"offered  {offered.fingerprint}"))
-        transport.auth_publickey("root", target.client_key.paramiko())
-    except (paramiko.SSHException, EOFError, OSError) as error:
-        lost = InfraError(f"no SSH session with the guest: {error or type(error).__name__}",
-                          where=f"machine {target.name}")
-        raise vitals.explain(lost, deadline) from error
-
-
-def _keep_quiet(transport: paramiko.Transport) -> None:
-    """What goes wrong is raised; paramiko also prints it where nobody has set up logging."""
-    quiet = logging.getLogger("harness.paramiko")
-    quiet.propagate = False
-    if not quiet.handlers:
-        quiet.addHandler(logging.NullHandler())
-    transport.set_log_channel("harness.paramiko")
-
-
-def _begun(transport: paramiko.Transport, line: bytes, deadline: Deadline) -> paramiko.Channel | None:
-    """A session with a process for `line`; None where the server closed the session before it had one.
-
-    Raises:
-        SSHException: it does not let us have a session or a process, or the connection is lost.
-    """
-    channel: paramiko.Channel | None = None
-    try:
-        channel = transport.open_session(timeout=max(deadline.remaining, 0.001))
-        channel.settimeout(max(deadline.remaining, 0.001))
-        channel.exec_command(line)
-    except paramiko.ChannelException:
-        raise
-    except paramiko.SSHException as error:
-        if deadline.expired or not transport.is_active():
-            raise
-        # paramiko has no words of its own for a refusal (CHANNEL_FAILURE): no end of file comes before that.
-        if channel is not None and not channel.eof_received:
-            raise paramiko.SSHException("the SSH server could not start a process: is memory short?") from error
-        return None
-    return channel
-
-
-def _feed(channel: paramiko.Channel, data: bytes) -> threading.Thread:
-    """Send `data` as standard input and then its end, beside the reading; ends with the channel."""
-
-    def work() -> None:
-        with contextlib.suppress(OSError):
-            if data:
-                channel.sendall(data)
-            channel.shutdown_write()
-
-    thread = threading.Thread(target=work, name="ssh-stdin", daemon=True)
-    thread.start()
-    return thread
-
-
-def _rest(ready: Callable[[], bool], read: Callable[[int], bytes]) -> bytes:
-    parts = bytearray()
-    while ready():
-        parts += read(_CHUNK)
-    return bytes(parts)
+def _words(args: Sequence[Word]) -> tuple[str, ...]:
+    return tuple(word if isinstance(word, str) else decode(word) if isinstance(word, bytes) else str(word)
+                 for word in args)

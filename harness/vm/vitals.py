@@ -41,7 +41,7 @@ class Vitals:
         self._ended = False
         self._expected = False
         self._listeners: list[Callable[[], None]] = []
-        self._tail: Callable[[], tuple[str, ...]] = tuple
+        self.tail: Callable[[], tuple[str, ...]] = tuple
         self._autopsy: Callable[[], HarnessError | None] = lambda: None
 
     @property
@@ -58,7 +58,7 @@ class Vitals:
 
     def tail_from(self, tail: Callable[[], tuple[str, ...]]) -> None:
         """Say where the console's last lines come from."""
-        self._tail = tail
+        self.tail = tail
 
     def explain_end_with(self, autopsy: Callable[[], HarnessError | None]) -> None:
         """Say who knows why QEMU ended."""
@@ -123,7 +123,7 @@ class Vitals:
                     raise failure
                 if deadline.expired:
                     raise DeadlineExpired(f"{doing}: not within {deadline.budget:g} s", where=str(self.log),
-                                          detail=self._tail())
+                                          detail=self.tail())
                 self.changed.wait(deadline.remaining)
 
     def wait_end(self, deadline: Deadline) -> None:
@@ -150,7 +150,7 @@ class Vitals:
         if self._ended and not self._expected:
             return self._autopsy() or KernelError(
                 f"{self.name}: the machine has ended without a word: reset or powered off", where=str(self.log),
-                detail=self._tail())
+                detail=self.tail())
         return None
 
     def _error(self, fatal: list[KernelEvent]) -> KernelError:

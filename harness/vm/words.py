@@ -30,11 +30,11 @@ def quote(word: Word) -> bytes:
 
 
 def command(words: Sequence[Word], tag: int | None = None) -> bytes:
-    """A shell command that waits for `GO` on its standard input and then runs `words`, with what follows as theirs.
+    """A shell command that waits for `GO` on its standard input and then becomes `words`, with what follows as theirs.
 
-    A command whose session breaks before that sees the end of its input and has done nothing. The shell stays, so that
-    the death by signal N is exit code 128 + N. `tag` goes into the environment of the program and all it starts, by
-    which they can be found again.
+    A command whose session breaks before that sees the end of its input and has done nothing. The shell does not stay:
+    the server then sees how the program itself ended, by a signal or with a code. `tag` goes into the environment of
+    the program and all it starts, by which they can be found again.
 
     Raises:
         UsageError: there is nothing to run, a word cannot be an argument, or they are too long.
@@ -42,7 +42,7 @@ def command(words: Sequence[Word], tag: int | None = None) -> bytes:
     if not words:
         raise UsageError("no command")
     mark = f"export {TAG}={tag}; ".encode() if tag is not None else b""
-    line = b"read -r _ || exit; " + mark + b" ".join(map(quote, words)) + b"; exit $?"
+    line = b"read -r _ || exit; " + mark + b"exec " + b" ".join(map(quote, words))
     if len(line) > LONGEST:
         raise UsageError(f"a command of {len(line)} bytes, and the guest's SSH server takes {LONGEST}",
                          hint="write it to a file in the guest, or pass it as standard input")

@@ -198,7 +198,7 @@ def test_an_interrupt_leaves_no_qemu(spec: MachineSpec, tmp_path: Path) -> None:
         assert qemus("ctrlc")
         raise KeyboardInterrupt
     assert not qemus("ctrlc")
-    assert sorted(path.name for path in (tmp_path / "ctrlc").iterdir()) == ["console.log", "known_hosts", "qemu.log"]
+    assert sorted(path.name for path in (tmp_path / "ctrlc").iterdir()) == ["console.log", "qemu.log"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
@@ -214,10 +214,13 @@ def test_a_killed_harness_leaves_no_qemu(spec: MachineSpec, tmp_path: Path, how:
         from harness.vm.qemu import MachineSpec
         spec = MachineSpec(name={name!r}, kernel=Path({str(spec.kernel)!r}), initrd=(Path({str(spec.initrd[0])!r}),))
         with boot(spec, Path({str(tmp_path)!r}), deadline=Deadline.after({BOOT})) as machine:
+            print("up", flush=True)
             machine.run("sleep", "1000", deadline=Deadline.after(1000))
         """)
     with proc.spawn([sys.executable, "-c", script], log=tmp_path / "log") as child:
         assert eventually(lambda: bool(qemus(name)), BOOT)
-        assert eventually(lambda: (tmp_path / name / "known_hosts").exists(), BOOT), (tmp_path / "log").read_text()
+        assert eventually(lambda: "up" in (tmp_path / "log").read_text(), BOOT), (tmp_path / "log").read_text()
         os.kill(child.pid, how)
         assert eventually(lambda: not qemus(name), 10)
+        assert eventually(lambda: child.returncode is not None, 10)
+    assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["console.log", "qemu.log"]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 
 from harness import proc
 from harness.deadline import Deadline
-from harness.errors import DeadlineExpired, InfraError, UsageError
+from harness.errors import DeadlineExpired, InfraError, KernelError, UsageError
 from harness.vm import keys, ssh
 from harness.vm.machine import Machine, boot, boot_all
 from harness.vm.nic import Nic
@@ -83,8 +84,18 @@ def test_exit_codes(machine: Machine, code: int) -> None:
     assert machine.run("sh", "-c", f"exit {code}", check=False).returncode == code
 
 
-def test_death_by_a_signal_is_128_and_its_number(machine: Machine) -> None:
-    assert machine.run("sh", "-c", "kill -9 $$", check=False).returncode == 128 + 9
+@pytest.mark.parametrize("name", ["KILL", "TERM", "SEGV", "PIPE", "ABRT"])
+def test_death_by_a_signal_is_told_from_every_exit_code(machine: Machine, name: str) -> None:
+    number = signal.Signals[f"SIG{name}"]
+    with pytest.raises(GuestCommandFailed, match=f"failed with signal SIG{name}: "):
+        machine.run("sh", "-c", f"kill -{name} $$")
+    assert machine.run("sh", "-c", f"kill -{name} $$", check=False).returncode == -number
+    assert machine.run("sh", "-c", f"exit {128 + number}", check=False).returncode == 128 + number
+
+
+def test_death_by_a_signal_that_the_server_cannot_name_is_no_lost_connection(machine: Machine) -> None:
+    with pytest.raises(KernelError, match="ended by a signal that the guest's SSH server has no name for"):
+        machine.run("sh", "-c", "kill -BUS $$", check=False)
 
 
 def test_a_failure_is_raised_with_command_code_and_output(machine: Machine) -> None:
@@ -153,6 +164,7 @@ def test_a_session_that_the_server_closes_before_its_command_began_is_replaced(
 
 
 def test_a_command_whose_session_breaks_before_it_may_go_does_nothing(machine: Machine) -> None:
+    assert machine._shell._transport is not None
     channel = machine._shell._transport.open_session(timeout=10)
     channel.exec_command(command(("sh", "-c", "echo > /tmp/must-not-be")))
     channel.shutdown_write()
@@ -195,7 +207,7 @@ def test_a_program_in_the_background_that_goes_on_meets_its_deadline(machine: Ma
     running = machine.start("sleep", "1000")
     with pytest.raises(DeadlineExpired):
         running.wait(Deadline.after(0.3))
-    assert running.stop(Deadline.after(10)).returncode == 128 + 15
+    assert running.stop(Deadline.after(10)).ending == "signal SIGTERM"
 
 
 def test_files_go_in_and_out(machine: Machine) -> None:
@@ -266,8 +278,10 @@ def test_nothing_is_left_behind(spec: MachineSpec, tmp_path: Path) -> None:
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
     with boot(spec, tmp_path, deadline=Deadline.after(BOOT)) as machine:
         key = machine.files.client_key
+        assert not key.exists()
+        machine.ssh_argv()
         assert key.stat().st_mode & 0o777 == 0o600
-    assert sorted(path.name for path in (tmp_path / "guest").iterdir()) == ["console.log", "known_hosts", "qemu.log"]
+    assert sorted(path.name for path in (tmp_path / "guest").iterdir()) == ["console.log", "qemu.log"]
     assert leavings() <= before
     assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors
     assert not [thread.name for thread in threading.enumerate() if "guest" in thread.name]
