@@ -227,11 +227,11 @@ def spawn(argv: Sequence[str], *, log: Path, cwd: Path | None = None, env: Mappi
         _kill_group(child)
 
 
-def detach(argv: Sequence[str], *, log: Path, cwd: Path | None = None) -> int:
+def detach(argv: Sequence[str], *, log: Path, cwd: Path | None = None, pass_fds: tuple[int, ...] = ()) -> int:
     """Start a command that goes on when we end, in a session of its own; its pid. What it prints goes to `log`."""
     with log.open("ab") as sink:
         child = subprocess.Popen([find(argv[0]), *argv[1:]], cwd=cwd, env=environment(), stdin=subprocess.DEVNULL,
-                                 stdout=sink, stderr=subprocess.STDOUT, start_new_session=True)
+                                 stdout=sink, stderr=subprocess.STDOUT, start_new_session=True, pass_fds=pass_fds)
     child.returncode = 0  # nobody will wait for it here, and Popen would complain
     return child.pid
 

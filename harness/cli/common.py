@@ -17,6 +17,10 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as
 QUIET = click.option("--quiet", "-q", is_flag=True, help="No progress on standard error.")
 CACHE = click.option("--cache", type=click.Path(path_type=Path, file_okay=False), envvar="HARNESS_CACHE",
                      help="The cache of sources, builds and userlands.  [default: in the user's cache folder]")
+ACCEL = click.option("--accel", type=click.Choice(["kvm", "tcg"]), default=None,
+                     help="The accelerator.  [default: KVM where a real Linux boots under it, else TCG]")
+SIDE = click.option("--side", type=click.Choice(["base", "patched"]), default="patched", show_default=True,
+                    help="The tree: before the series, or after it.")
 VARIANT = click.option("--variant", "-v", "variants", multiple=True, metavar="NAME",
                        help="Only this variant of the plan; may be given several times.")
 

@@ -21,16 +21,13 @@ import click
 from harness.cli import cache as cli_cache
 from harness.cli import common as cli_common
 from harness.cli import compare as cli_compare
-from harness.cli.common import CACHE, JSON, PLAN, QUIET, VARIANT, open_store
+from harness.cli import guests as cli_guests
+from harness.cli.common import ACCEL, CACHE, JSON, PLAN, QUIET, VARIANT, open_store
 from harness.errors import ExitCode, HarnessError, InfraError, UsageError
 
-_ACCEL = click.option("--accel", type=click.Choice(["kvm", "tcg"]), default=None,
-                      help="The accelerator.  [default: KVM where a real Linux boots under it, else TCG]")
 _REQUIRE_SANDBOX = click.option(
     "--require-sandbox", is_flag=True, expose_value=False,
     help="Refuse to run foreign code outside the sandbox. It is always so; CI scripts may say it.")
-_SIDE = click.option("--side", type=click.Choice(["base", "patched"]), default="patched", show_default=True,
-                     help="The tree: before the series, or after it.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -50,7 +47,7 @@ def cli() -> None:
 @VARIANT
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False),
               help="The run folder.  [default: runs/PLAN-TIME]")
-@_ACCEL
+@ACCEL
 @CACHE
 @JSON
 @QUIET
@@ -135,34 +132,6 @@ def build(plan: Path, variants: tuple[str, ...], side: str, each: bool, extra: s
 
 
 @cli.command()
-@PLAN
-@click.option("--variant", "-v", "variant", required=True, metavar="NAME", help="The variant to boot.")
-@_SIDE
-@click.option("--command", "-c", "command", metavar="COMMAND",
-              help="Run this in the guest's shell and end with its exit code, in place of an interactive shell.")
-@_ACCEL
-@CACHE
-@QUIET
-def boot(plan: Path, variant: str, side: str, command: str | None, accel: str | None, cache: Path | None,
-         quiet: bool) -> None:
-    """Boot one kernel of PLAN and open a shell in it over SSH; the machine ends with the shell."""
-    from harness.deadline import Deadline
-    from harness.jobs import boots, builds
-    from harness.plan.plan import read_plan
-
-    read, store, progress = read_plan(plan), open_store(cache), cli_common.progress(quiet)
-    read.variant(variant)
-    inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
-    config = builds.configure(inputs, side, variant, store=store, progress=progress)
-    finished = builds.build(inputs, side, config, store=store, progress=progress)
-    userland = boots.userland(store, inputs.arch, progress=progress.step)
-    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
-        chosen = boots.accelerator(store, inputs.arch, finished.image, override=accel or "", progress=progress.step)
-        lab = builds.lab(inputs, userland, chosen, Path(folder), store=store, progress=progress)
-        sys.exit(lab.shell(finished, command))
-
-
-@cli.command()
 @JSON
 @CACHE
 def doctor(as_json: bool, cache: Path | None) -> None:
@@ -187,14 +156,14 @@ def doctor(as_json: bool, cache: Path | None) -> None:
 
 
 @cli.command(name="list")
-@click.argument("what", type=click.Choice(["plan", "fragments", "nics", "packages"]))
+@click.argument("what", type=click.Choice(["plan", "fragments", "nics", "packages", "labs"]))
 @click.argument("plan", type=click.Path(path_type=Path), required=False)
 @JSON
 def list_(what: str, plan: Path | None, as_json: bool) -> None:
-    """List what there is: the variants, claims and suites of a PLAN, fragments, NIC models, or host packages."""
+    """List what there is: what a PLAN says, fragments, NIC models, host packages, kept labs."""
     from harness.cli import listing
 
-    rows = listing.rows(what, plan, open_store(None))
+    rows = cli_guests.rows() if what == "labs" else listing.rows(what, plan, open_store(None))
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
@@ -205,7 +174,8 @@ def list_(what: str, plan: Path | None, as_json: bool) -> None:
 
 
 cli.add_command(cli_cache.cache)
-for _command in (cli_compare.objdiff, cli_compare.blame, cli_compare.size, cli_compare.layout):
+for _command in (cli_compare.objdiff, cli_compare.blame, cli_compare.size, cli_compare.layout,
+                 cli_guests.boot, cli_guests.exec_, cli_guests.console, cli_guests.down):
     cli.add_command(_command)
 
 

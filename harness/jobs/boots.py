@@ -124,14 +124,6 @@ class Lab:
         with suites.started(suite, session, deadline=Deadline.after(limits.test_timeout)) as running:
             yield running
 
-    def shell(self, build: Build, command: str | None) -> int:
-        """Boot a kernel and run a command, or an interactive shell, in it; the exit code."""
-        with self._machine(build) as machine:
-            if command is None:
-                self.progress(f"{build.name} is up; its console: {machine.files.console}; exit ends it")
-                return machine.interact()
-            return machine.interact("sh", "-ec", command, deadline=Deadline.after(self.plan.lab.test_timeout))
-
     @contextmanager
     def _machine(self, build: Build) -> Iterator[Machine]:
         limits = self.plan.lab

@@ -12,7 +12,7 @@ import re
 import socket
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -42,6 +42,7 @@ class Console:
         self._tail: deque[bytes] = deque(maxlen=_TAIL)
         self._partial = b""
         self._markers: list[tuple[re.Pattern[str], list[str]]] = []
+        self._taps: list[Callable[[bytes], None]] = []
         vitals.tail_from(self.tail)
 
     def tail(self) -> tuple[str, ...]:
@@ -80,6 +81,17 @@ class Console:
         with contextlib.suppress(OSError):
             self._spawn.send(text.encode())
 
+    @contextmanager
+    def tapped(self, take: Callable[[bytes], None]) -> Iterator[None]:
+        """Have what it prints also given to `take`, for the block; by the console's thread, which must not wait."""
+        with self.vitals.changed:
+            self._taps.append(take)
+        try:
+            yield
+        finally:
+            with self.vitals.changed:
+                self._taps.remove(take)
+
     def drain(self) -> None:
         """Read to the end of the console (the thread's work)."""
         with self.vitals.log.open("ab", buffering=0) as sink:
@@ -94,6 +106,8 @@ class Console:
                 # Without an encoding pexpect hands out bytes; its type stubs say str.
                 data = cast(bytes, chunk)
                 sink.write(data)
+                for take in tuple(self._taps):
+                    take(data)
                 self._take(data)
         if self._partial:
             self._line(self._partial)

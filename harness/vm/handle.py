@@ -12,8 +12,9 @@ from typing import BinaryIO
 from harness.deadline import Deadline
 from harness.errors import KernelError, UsageError
 from harness.proc import Completed
-from harness.vm import keys, terminal
+from harness.vm import keys
 from harness.vm import nic as nics
+from harness.vm import terminal as terminals
 from harness.vm.console import Console
 from harness.vm.control import Control
 from harness.vm.files import Sink
@@ -40,17 +41,20 @@ class Files:
         qemu: what QEMU itself printed.
         client_key: our private key, for ssh(1); written where it is asked for, removed at the end.
         known_hosts: the guest's host key, likewise.
+        gdb: where QEMU listens for a debugger, if it does.
     """
 
     console: Path
     qemu: Path
     client_key: Path
     known_hosts: Path
+    gdb: Path
 
     @classmethod
     def below(cls, folder: Path) -> Files:
         return cls(console=folder / "console.log", qemu=folder / "qemu.log",
-                   client_key=folder / "ssh-key", known_hosts=folder / "known_hosts")
+                   client_key=folder / "ssh-key", known_hosts=folder / "known_hosts",
+                   gdb=folder / "gdb.sock")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,7 @@ class Machine:
         console: its serial console.
         qmp: its monitor.
         target: where its SSH server is.
+        pid: QEMU's.
     """
 
     spec: MachineSpec
@@ -70,6 +75,7 @@ class Machine:
     console: Console
     qmp: Qmp
     target: Target
+    pid: int
     _shell: Shell
     _control: Control
 
@@ -146,9 +152,13 @@ class Machine:
             self._on_reset("shutdown", deadline)
         self._shell.reconnect(deadline)
 
-    def interact(self, *args: Word, deadline: Deadline | None = None) -> int:
+    def console_shell(self) -> None:
+        """Have a shell run on its console from now on; once is enough."""
+        self._control.ask("shell")
+
+    def interact(self, *args: Word, terminal: bool = True) -> int:
         """A shell, or a program, in it on our own terminal or pipes; its exit code. See `terminal.interact`."""
-        return terminal.interact(self._shell, *args, deadline=deadline)
+        return terminals.interact(self._shell, *args, terminal=terminal)
 
     def _on_reset(self, action: str, deadline: Deadline) -> None:
         self.qmp.execute("set-action", {"reboot": action}, deadline=deadline)

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import paramiko
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_ssh_private_key,
+)
 
 _TYPE = b"ssh-ed25519"
 
@@ -35,7 +41,10 @@ class KeyPair:
 
 def generate() -> KeyPair:
     """A new key from the host's random source."""
-    key = Ed25519PrivateKey.generate()
+    return _pair(Ed25519PrivateKey.generate())
+
+
+def _pair(key: Ed25519PrivateKey) -> KeyPair:
     public = key.public_key()
     secret = (key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
               + public.public_bytes(Encoding.Raw, PublicFormat.Raw))
@@ -44,6 +53,13 @@ def generate() -> KeyPair:
         public=public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b"\n",
         dropbear=_string(_TYPE) + _string(secret),
     )
+
+
+def load(private: bytes) -> KeyPair:
+    """The pair of a private key in OpenSSH's format, as `KeyPair.private` has it."""
+    key = load_ssh_private_key(private, None)
+    assert isinstance(key, Ed25519PrivateKey)
+    return _pair(key)
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -28,6 +28,7 @@ from harness.vm.keys import KeyPair
 from harness.vm.klog import Ignore
 from harness.vm.login import Target
 from harness.vm.qemu import MachineSpec, Wiring
+from harness.vm.user import short
 
 __all__ = ["Files", "Machine", "boot", "boot_all"]
 
@@ -141,18 +142,20 @@ def _started(spec: MachineSpec, folder: Path, links: Mapping[str, socket.socket]
     files = Files.below(folder)
     host_key, client_key = keys.generate(), keys.generate()
     with ExitStack() as stack:
-        for leftover in (files.client_key, files.known_hosts):
+        for leftover in (files.client_key, files.known_hosts, files.gdb):
             stack.callback(leftover.unlink, missing_ok=True)
         initrd, kernel = _initrd(stack, spec, host_key, client_key), user.inherited(stack, spec.kernel)
         ours, theirs = zip(*(_pair(stack) for _ in range(3)), strict=True)
+        debug = stack.enter_context(_listening(files.gdb)) if spec.gdb else None
         wiring = Wiring(qmp=theirs[0].fileno(), console=theirs[1].fileno(), control=theirs[2].fileno(),
-                        links={name: end.fileno() for name, end in links.items()})
+                        links={name: end.fileno() for name, end in links.items()},
+                        gdb=debug.fileno() if debug else None)
         view = stack.enter_context(console.drained(ours[1], spec.name, files.console, ignores))
         control = stack.enter_context(contextlib.closing(Control(ours[2], view.vitals)))
         argv = qemu.argv(replace(spec, kernel=user.path_of(kernel)), wiring, user.path_of(initrd))
         process = stack.enter_context(proc.spawn(argv, log=files.qemu, user=user.here(spec.accel),
                                                  pass_fds=(*wiring.fds, kernel.fileno(), initrd.fileno())))
-        for end in (*theirs, kernel, initrd):
+        for end in (*theirs, kernel, initrd, *((debug,) if debug else ())):
             end.close()
         view.vitals.explain_end_with(lambda: _autopsy(spec, process, files.qemu))
         yield _Started(spec=spec, files=files, process=process, console=view, control=control, qmp=ours[0],
@@ -170,7 +173,7 @@ def _ready(start: _Started, deadline: Deadline) -> Iterator[Machine]:
         target = Target(name=name, host=host, port=port, host_key=start.host_key, client_key=start.client_key)
         shell = stack.enter_context(ssh.connect(target, vitals, deadline=deadline))
         yield Machine(spec=start.spec, files=start.files, console=start.console, qmp=monitor, target=target,
-                      _shell=shell, _control=start.control)
+                      pid=start.process.pid, _shell=shell, _control=start.control)
 
 
 def _shut_down(started: Sequence[_Started]) -> None:
@@ -228,6 +231,17 @@ def _initrd(stack: ExitStack, spec: MachineSpec, host_key: KeyPair, client_key: 
                              "root/.ssh/authorized_keys": client_key.public}))
     sink.flush()
     return sink
+
+
+@contextmanager
+def _listening(path: Path) -> Iterator[socket.socket]:
+    """A socket that listens at `path`, for QEMU, which could not make it; whoever connects has to be us."""
+    with socket.socket(socket.AF_UNIX) as listener, short(path.parent) as folder:
+        path.unlink(missing_ok=True)
+        listener.bind(f"{folder}/{path.name}")
+        path.chmod(0o600)
+        listener.listen(1)
+        yield listener
 
 
 def _pair(stack: ExitStack) -> tuple[socket.socket, socket.socket]:

@@ -48,6 +48,7 @@ class MachineSpec:
         nics: network cards besides the management NIC, which every machine has.
         append: words for the kernel command line.
         qemu_args: words for QEMU's.
+        gdb: whether QEMU listens for a debugger; the kernel is then where its symbols say (`nokaslr`).
     """
 
     name: str
@@ -60,6 +61,7 @@ class MachineSpec:
     nics: tuple[Nic, ...] = ()
     append: tuple[str, ...] = ()
     qemu_args: tuple[str, ...] = ()
+    gdb: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,16 +73,22 @@ class Wiring:
         console: a stream socket for the serial console.
         control: a stream socket for the guest's port `harness.control`.
         links: by a NIC's name, the datagram socket of its link.
+        gdb: a listening socket for debuggers.
     """
 
     qmp: int
     console: int
     control: int
     links: Mapping[str, int]
+    gdb: int | None = None
 
     @property
     def fds(self) -> tuple[int, ...]:
-        return (self.qmp, self.console, self.control, *self.links.values())
+        return (self.qmp, self.console, self.control, *self.links.values(), *_given(self.gdb))
+
+
+def _given(fd: int | None) -> tuple[int, ...]:
+    return () if fd is None else (fd,)
 
 
 def check(spec: MachineSpec) -> None:
@@ -110,7 +118,7 @@ def cmdline(spec: MachineSpec) -> str:
     mgmt = nics.mac_of(spec.name, MGMT)
     words.append(f"harness.mgmt={mgmt},{GUEST_ADDRESS}/{_MGMT_PREFIX}")
     words += [f"harness.nic={nics.address(spec.name, nic)},{nic.name}" for nic in spec.nics]
-    return " ".join([*words, *spec.append])
+    return " ".join([*words, *(("nokaslr",) if spec.gdb else ()), *spec.append])
 
 
 def argv(spec: MachineSpec, wiring: Wiring, initrd: Path | None) -> tuple[str, ...]:
@@ -129,6 +137,8 @@ def argv(spec: MachineSpec, wiring: Wiring, initrd: Path | None) -> tuple[str, .
         "-object", "rng-random,id=rng,filename=/dev/urandom",
         "-device", "virtio-rng-pci,rng=rng",
         *_nic_args(spec, wiring.links),
+        *(word for fd in _given(wiring.gdb) for word in (
+            "-chardev", f"socket,id=gdb,fd={fd},server=on,wait=off", "-gdb", "chardev:gdb")),
         *spec.qemu_args,
     )
 

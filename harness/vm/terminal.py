@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A person's shell in a guest: on a terminal with a pseudo-terminal of its size, through a pipe without one."""
+"""A person's own terminal, or pipes, connected to a shell in a guest or to a guest's console.
+
+On a terminal a shell has a pseudo-terminal of its size, and every key goes to the guest, Ctrl-C too; a console is left
+with Ctrl-]. Through pipes the bytes are passed on as they are.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import sys
 import termios
 import tty
@@ -24,58 +29,87 @@ if TYPE_CHECKING:
     from harness.vm.ssh import Shell
 
 _START = 30.0
-"""Seconds until a shell has started."""
+"""Seconds until a program has started."""
 _END = 10.0
-"""Seconds from the end of a shell's output to its exit code."""
-_LOOK = 0.05
-"""Seconds between looks whether the session takes input again."""
+"""Seconds from the end of a program's output to its exit code."""
+_LOOK = 50
+"""Milliseconds between looks whether a session takes input again."""
 _CHUNK = 1 << 15
+_LEAVE = b"\x1d"
 _AWAIT_PTS = "until [ -e /dev/pts/ptmx ]; do usleep 10000; done"
 
 
-def interact(shell: Shell, *args: Word, deadline: Deadline | None = None) -> int:
+def interact(shell: Shell, *args: Word, terminal: bool = True) -> int:
     """Run a program (a login shell where there is none) on our own standard input, output and error.
 
-    On a terminal it gets a pseudo-terminal, whose size follows ours. Its exit code is returned; 128 + N where signal N
-    ended it, as shells have it.
-
     Args:
-        deadline: when it must have ended; a person has all the time.
+        terminal: give it a pseudo-terminal, whose size follows ours, where our standard input is a terminal.
+
+    Returns:
+        its exit code; 128 + N where signal N ended it, as shells have it.
 
     Raises:
         KernelError: the machine is not well any more, which ends the program.
         InfraError: the connection was lost.
-        DeadlineExpired: it was still running at the deadline.
     """
     words = args or ("sh", "-l")
     start = Deadline.after(_START)
-    with _raw(sys.stdin.fileno()) as on_terminal, _resizes(on_terminal) as resized:
+    stdin = sys.stdin.fileno()
+    with _raw(stdin, terminal) as on_terminal, _resizes(on_terminal) as resized:
         if on_terminal:
             shell.run("sh", "-c", _AWAIT_PTS, deadline=start)
         channel = shell.open(command(words), start, _pty if on_terminal else lambda _: None)
         with contextlib.closing(channel):
             channel.settimeout(None)
-            if not _copy(channel, resized, deadline):
-                raise shell.late(tuple(map(str, words)), deadline or start)
+            _copy(stdin, channel, resized)
             status = shell.status(channel, tuple(map(str, words)), Deadline.after(_END))
-    shell.check()
     return status if status >= 0 else 128 - status
 
 
-def _copy(channel: paramiko.Channel, resized: int, deadline: Deadline | None) -> bool:
-    """Our input to the session and its output to ours, until its output ends; whether it did in time."""
+def relay(sock: socket.socket) -> bool:
+    """Our standard input to `sock`, and what comes from there to our standard output; until it ends, or Ctrl-].
+
+    Returns:
+        whether it was left with Ctrl-].
+    """
     stdin = sys.stdin.fileno()
+    with _raw(stdin, True) as on_terminal:
+        poll = select.poll()
+        for fd in (stdin, sock.fileno()):
+            poll.register(fd, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if sock.fileno() in ready:
+                try:
+                    data = sock.recv(_CHUNK)
+                except OSError:
+                    return False
+                if not data:
+                    return False
+                _write(1, data)
+            if stdin in ready:
+                data = os.read(stdin, _CHUNK)
+                typed, left, _ = data.partition(_LEAVE) if on_terminal else (data, b"", b"")
+                with contextlib.suppress(OSError):
+                    sock.sendall(typed)
+                if left:
+                    return True
+                if not data:
+                    poll.unregister(stdin)
+
+
+def _copy(stdin: int, channel: paramiko.Channel, resized: int) -> None:
+    """Our input to the session and its output to ours, until its output ends."""
     poll = select.poll()
     for fd in (stdin, resized, channel.fileno()):
         poll.register(fd, select.POLLIN)
     reads = True
-    while deadline is None or not deadline.expired:
+    while True:
         # Nothing is read that cannot be passed on: a program that does not read must not stop what it prints.
         takes = channel.send_ready()
         if reads:
             poll.modify(stdin, select.POLLIN if takes else 0)
-        wait = None if takes and deadline is None else _LOOK if not takes or deadline is None else deadline.remaining
-        ready = {fd for fd, _ in poll.poll(None if wait is None else 1000 * min(wait, 3600))}
+        ready = {fd for fd, _ in poll.poll(None if takes or not reads else _LOOK)}
         if resized in ready:
             os.read(resized, _CHUNK)
             channel.resize_pty(*os.get_terminal_size(stdin))
@@ -97,8 +131,7 @@ def _copy(channel: paramiko.Channel, resized: int, deadline: Deadline | None) ->
                                    (2, channel.recv_stderr_ready, channel.recv_stderr)):
                 while more():
                     _write(fd, read(_CHUNK))
-            return True
-    return False
+            return
 
 
 def _write(fd: int, data: bytes) -> None:
@@ -113,9 +146,9 @@ def _pty(channel: paramiko.Channel) -> None:
 
 
 @contextmanager
-def _raw(fd: int) -> Iterator[bool]:
-    """Every key to the guest, also Ctrl-C, for the block; whether `fd` is a terminal."""
-    if not os.isatty(fd):
+def _raw(fd: int, wanted: bool) -> Iterator[bool]:
+    """Have every key as it is, for the block, where it is wanted and `fd` is a terminal; whether it is so."""
+    if not wanted or not os.isatty(fd):
         yield False
         return
     before = termios.tcgetattr(fd)

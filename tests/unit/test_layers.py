@@ -22,7 +22,7 @@ ORDER = (
     "guest", "vm", "lab", "claims", "plan.node", "plan.claims", "plan.plan", "jobs.suites", "report.objdiff_text",
     "report.objdiff_page", "report.model", "report.junit", "report.terminal", "report.progress", "jobs.boots",
     "report.steps", "jobs.blame", "report.blame", "jobs.layouts", "jobs.builds", "engine", "pytest_plugin",
-    "cli.common", "cli.listing", "cli.cache", "cli.compare", "cli.main", "__main__",
+    "cli.common", "cli.listing", "cli.cache", "cli.compare", "cli.guests", "cli.main", "__main__",
 )
 STRANGERS = (("compare", "vm"), ("compare", "guest"), ("compare", "kernel"), ("kernel", "vm"), ("kernel", "compare"))
 
