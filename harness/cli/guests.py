@@ -14,7 +14,7 @@ import click
 
 from harness.cli import common
 from harness.cli.common import ACCEL, CACHE, PLAN, QUIET, SIDE, open_store
-from harness.errors import UsageError
+from harness.errors import InfraError, KernelError, UsageError
 
 if TYPE_CHECKING:
     from harness.lab.holder import Wanted
@@ -26,6 +26,8 @@ _MACHINE = click.option("--machine", "-m", "machine", metavar="NAME",
 _IN_ORDER = {"allow_interspersed_args": False}
 """What follows the first word of a command is its own."""
 _SOCKET_PATH = 107
+_GRACE = 5.0
+"""Seconds that a lab has to say why a connection to it was lost."""
 
 
 @click.command()
@@ -89,14 +91,21 @@ def exec_(lab: str | None, machine: str | None, tty: bool, command: tuple[str, .
     from harness.vm.login import Target
     from harness.vm.vitals import Vitals
 
-    guest = kept.find(lab).guest(machine)
+    found = kept.find(lab)
+    guest = found.guest(machine)
     folder = Path(guest.folder)
     files = Files.below(folder)
     target = Target(name=guest.name, host=guest.host, port=guest.port,
                     host_key=keys.load((folder / holder.HOST_KEY).read_bytes()),
                     client_key=keys.load(files.client_key.read_bytes()))
-    with ssh.connect(target, Vitals(guest.name, files.console), deadline=Deadline.after(30)) as shell:
-        sys.exit(terminal.interact(shell, *command, terminal=tty or not command))
+    try:
+        with ssh.connect(target, Vitals(guest.name, files.console), deadline=Deadline.after(30)) as shell:
+            sys.exit(terminal.interact(shell, *command, terminal=tty or not command))
+    except InfraError as lost:
+        why = kept.why_ended(found, Deadline.after(_GRACE))
+        if not why:
+            raise
+        raise KernelError(why[0], where=str(files.console), detail=why[1:]) from lost
 
 
 @click.command()
@@ -130,7 +139,7 @@ def down(labs: tuple[str, ...], everything: bool) -> None:
 
     chosen = kept.labs() if everything else [kept.find(name) for name in labs] if labs else [kept.find(None)]
     for lab in chosen:
-        said = kept.end(lab)
+        said = (kept.end(lab).splitlines() or [""])[0]
         click.echo(f"{lab.name}: ended" + (f"; {said}" if said else ""))
 
 

@@ -145,18 +145,22 @@ def main(folder: Path, words: int) -> int:
         with contextlib.suppress(OSError):
             print(line, file=telling, flush=True)
 
+    told, attached = False, threading.Event()
     try:
         with machines_of(wanted, folder, tell) as machines:
             guests = tuple(_guest(machine) for machine in machines.values())
             state = dataclasses.replace(state, guests=guests)
-            with _consoles(folder, machines):
+            with _consoles(folder, machines, attached):
                 kept.write(folder, state)
                 tell(UP)
                 telling.close()
                 _wait(machines)
+                told = True
     except KeyboardInterrupt:
         return 0
     except HarnessError as error:
+        if told and attached.is_set():
+            return 0  # what a person did at a console (dmesg!) reads like reports of the kernel's
         kept.write(folder, dataclasses.replace(state, error=str(error)))
         return 1
     return 0
@@ -210,8 +214,8 @@ def _wait(machines: Mapping[str, Machine]) -> None:
 
 
 @contextmanager
-def _consoles(folder: Path, machines: Mapping[str, Machine]) -> Iterator[None]:
-    """Answer whoever wants to see a console, for the block."""
+def _consoles(folder: Path, machines: Mapping[str, Machine], attached: threading.Event) -> Iterator[None]:
+    """Answer whoever wants to see a console, for the block, and note that there was one."""
     with socket.socket(socket.AF_UNIX) as listener, short(folder) as near:
         listener.bind(f"{near}/{_SOCKET}")
         listener.listen()
@@ -222,6 +226,7 @@ def _consoles(folder: Path, machines: Mapping[str, Machine]) -> Iterator[None]:
                     peer, _ = listener.accept()
                 except OSError:
                     return
+                attached.set()
                 threading.Thread(target=_console, args=(peer, machines), daemon=True).start()
 
         thread = threading.Thread(target=serve, daemon=True)

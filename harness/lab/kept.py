@@ -27,7 +27,7 @@ from pathlib import Path
 from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, InfraError, UsageError
 
-__all__ = ["Guest", "Kept", "Process", "State", "claim", "end", "find", "labs", "root", "scratch", "write"]
+__all__ = ["Guest", "Kept", "Process", "State", "claim", "end", "find", "labs", "root", "scratch", "why_ended", "write"]
 
 _STATE = "lab.json"
 _LOCK = "lock"
@@ -258,6 +258,15 @@ def find(name: str | None) -> Kept:
     if found is None:
         raise UsageError(f"there is no lab called {name!r}", hint=f"kept: {names}")
     return found
+
+
+def why_ended(lab: Kept, deadline: Deadline) -> tuple[str, ...]:
+    """What the holder of a lab wrote about its end, line by line; waits for that end. Nothing where it goes on."""
+    if not _until(lambda: not _held(lab.folder), deadline):
+        return ()
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        return tuple(State.read(lab.folder / _STATE).error.splitlines())
+    return ()
 
 
 def end(lab: Kept) -> str:

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from harness.deadline import Deadline
-from harness.vm.words import Word, command
+from harness.errors import HarnessError
+from harness.vm.words import GO, Word, command
 
 if TYPE_CHECKING:
     from harness.vm.ssh import Shell
@@ -61,8 +62,15 @@ def interact(shell: Shell, *args: Word, terminal: bool = True) -> int:
         channel = shell.open(command(words), start, _pty if on_terminal else lambda _: None)
         with contextlib.closing(channel):
             channel.settimeout(None)
-            _copy(stdin, channel, resized)
-            status = shell.status(channel, tuple(map(str, words)), Deadline.after(_END))
+            if on_terminal:
+                _skip(channel, GO.replace(b"\n", b"\r\n"))
+            try:
+                _copy(stdin, channel, resized)
+                status = shell.status(channel, tuple(map(str, words)), Deadline.after(_END))
+            except HarnessError:
+                if on_terminal:
+                    _write(2, b"\r\n")  # what it says next begins a line
+                raise
     return status if status >= 0 else 128 - status
 
 
@@ -96,6 +104,12 @@ def relay(sock: socket.socket) -> bool:
                     return True
                 if not data:
                     poll.unregister(stdin)
+
+
+def _skip(channel: paramiko.Channel, echo: bytes) -> None:
+    """Read the terminal's echo of the word that let the program begin; nothing comes before it."""
+    while echo and (got := channel.recv(len(echo))):
+        echo = echo[len(got):]
 
 
 def _copy(stdin: int, channel: paramiko.Channel, resized: int) -> None:
