@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,8 @@ def boot(plan: Path, variant: str, side: str, topology: str | None, command: str
         return
     from harness.lab import holder, kept
 
-    with kept.scratch() as folder, holder.machines_of(wanted, folder, common.progress(quiet).step) as machines:
+    with (kept.scratch() as folder, _consoles_saved(folder),
+          holder.machines_of(wanted, folder, common.progress(quiet).step) as machines):
         machine = machines[wanted.dut]
         if gdb:
             for each in machines.values():
@@ -170,6 +172,20 @@ def _wanted(plan: Path, variant: str, side: str, topology: str, append: tuple[st
     return Wanted(plan=read.name, kernel=built.name, vmlinux=str(built.out / "vmlinux"), image=str(built.image),
                   initrd=(str(userland),), arch=inputs.arch.name, accel=chosen.name, memory=read.lab.memory,
                   cpus=read.lab.cpus, boot_timeout=read.lab.boot_timeout, topology=topology, append=append, gdb=gdb)
+
+
+@contextmanager
+def _consoles_saved(folder: Path) -> Iterator[None]:
+    """Where a kernel fails in the block, copy the consoles below `folder` to where they stay, and say where."""
+    try:
+        yield
+    except KernelError:
+        for console in sorted(folder.glob("*/console.log")):
+            with tempfile.NamedTemporaryFile(prefix=f"harness-console-{console.parent.name}-", suffix=".log",
+                                             delete=False) as copy:
+                copy.write(console.read_bytes())
+            click.echo(f"harness: the console of {console.parent.name} is in {copy.name}", err=True)
+        raise
 
 
 def _keep(wanted: Wanted, name: str, quiet: bool) -> None:

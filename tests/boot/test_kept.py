@@ -80,8 +80,8 @@ def test_a_shell_on_a_terminal_follows_its_size_and_takes_ctrl_c(runtime: Path) 
     child.setwinsize(31, 99)
     child.sendline("stty size")
     child.expect("31 99\r\n")
-    child.sendline("sleep 1000; echo e''nded $?")
-    child.expect("sleep 1000.*\r\n")
+    child.sendline("sh -c 'echo run\"\"ning; exec sleep 1000'")
+    child.expect("running\r\n")
     child.sendintr()
     child.sendline("echo still here")
     child.expect("still here\r\n")
@@ -96,10 +96,15 @@ def test_a_panic_ends_the_shell_with_the_kernels_words(runtime: Path) -> None:
     child = on_a_terminal(*BOOT_BOTH)
     child.expect("~ # ")
     child.sendline("echo c > /proc/sysrq-trigger")
-    child.expect(r"\r\nharness: dut: panic: .*sysrq triggered crash")
+    child.expect(r"\r\nharness: the console of dut is in (\S+)\r\n")
+    saved = Path(child.match[1])
+    child.expect(r"\r\nharness: .*: dut: panic: .*sysrq triggered crash")
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 1
+    assert "sysrq triggered crash" in saved.read_text()
+    saved.unlink()
+    assert left(runtime) == []
 
 
 def test_a_kept_lab_from_its_boot_to_its_end(harness: Run, runtime: Path) -> None:

@@ -15,30 +15,10 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline
+from tests.processes import descendants, running
 from tests.run.conftest import HARNESS, DummyPatch, PlanMaker, half_written
 
 SUITE = "tests/guest/test_link.py"
-
-
-def descendants(pid: int) -> set[int]:
-    """A process's children and theirs, now."""
-    found: set[int] = set()
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            found |= {child} | descendants(child)
-    return found
-
-
-def running(pids: set[int]) -> set[int]:
-    """Those that still run; a zombie does not."""
-    alive = set()
-    for pid in pids:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-                alive.add(pid)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return alive
 
 
 def _heed_interrupts() -> None:
