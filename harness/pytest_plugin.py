@@ -14,6 +14,7 @@ import json
 import textwrap
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,9 @@ from harness.kernel.kbuild_box import toolchain
 from harness.lab import topology as topologies
 from harness.lab.bench import Lab, up
 from harness.lab.kernel import Kernel, parse_config
+from harness.lab.topology import Topology
 from harness.store.store import Store
+from harness.vm.handle import Machine
 from harness.vm.qemu import MachineSpec
 
 _SETUP = 60.0
@@ -40,6 +43,7 @@ _CONSOLE = 15
 _REASON = 400
 _KEY = pytest.StashKey["Recorder"]()
 _LABS = pytest.StashKey[list[Lab]]()
+_SEEN = pytest.StashKey[dict[int, int]]()
 _MARKS = (
     "topology(name): the machines and links that a guest test runs on",
     "needs(*options): kernel options a guest test needs; a variant without them does not run it",
@@ -54,6 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for mark in _MARKS:
         config.addinivalue_line("markers", mark)
     config.stash[_LABS] = []
+    config.stash[_SEEN] = {}
     path = config.getoption("--harness-session")
     if path is not None:
         try:
@@ -101,6 +106,7 @@ class Recorder:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         self.write("started", item)
         self._phases = []
+        item.config.stash[_SEEN] = {id(machine): len(machine.events) for machine in _machines(item)}
         began = time.monotonic()
         outcome = yield
         verdict, reason, detail = self._judge(item)
@@ -115,6 +121,8 @@ class Recorder:
         if call.excinfo is not None:
             verdict, reason = verdict_of(call.excinfo.value, call.when)
             self._phases.append((verdict, reason, _detail(item, call.excinfo.value, report)))
+            if verdict is not Verdict.SKIP:
+                report.sections += _sections(item)
         return report
 
     @pytest.hookimpl(wrapper=True)
@@ -172,6 +180,13 @@ def module_file(request: pytest.FixtureRequest, session: Session) -> Callable[[s
 
 
 @pytest.fixture(scope="module")
+def machine(request: pytest.FixtureRequest, session: Session) -> Iterator[Machine]:
+    """One machine with the kernel under test, booted once for the whole file; it needs no mark."""
+    with _up(request.config, topologies.SOLO, session) as running:
+        yield next(iter(running.hosts.values())).machine
+
+
+@pytest.fixture(scope="module")
 def lab(request: pytest.FixtureRequest, session: Session) -> Iterator[Lab]:
     """The machines of the module's `topology` mark, booted and wired once for the whole file."""
     module = request.module
@@ -179,10 +194,16 @@ def lab(request: pytest.FixtureRequest, session: Session) -> Iterator[Lab]:
     if len(marks) != 1 or len(marks[0].args) != 1:
         raise UsageError('a file of guest tests says once which machines it needs',
                          where=str(module.__file__), hint='pytestmark = [pytest.mark.topology("pair")]')
-    topology = topologies.get(marks[0].args[0])
+    with _up(request.config, topologies.get(marks[0].args[0]), session) as running:
+        yield running
+
+
+@contextmanager
+def _up(config: pytest.Config, topology: Topology, session: Session) -> Iterator[Lab]:
+    """A lab that is up, and that every test is followed by a look at."""
     deadline = Deadline.after(session.boot_timeout + _SETUP)
     with up(topology, _template(session), Path(session.workdir), deadline=deadline) as running:
-        labs = request.config.stash[_LABS]
+        labs = config.stash[_LABS]
         labs.append(running)
         try:
             yield running
@@ -241,11 +262,28 @@ def _detail(item: pytest.Item, error: BaseException, report: pytest.TestReport) 
     """What a reader needs first: the error's own evidence, the end of the traceback, what the kernels said last."""
     lines = list(error.detail) if isinstance(error, HarnessError) else []
     lines += report.longreprtext.splitlines()[-_TRACEBACK:]
-    for running in item.config.stash[_LABS]:
-        for host in running.hosts.values():
-            tail = host.machine.console.tail()[-_CONSOLE:]
-            lines += [f"console of {host.name} ({host.machine.files.console}):", *(f"  {line}" for line in tail)]
+    for title, text in _sections(item):
+        lines += [f"{title}:", *(f"  {line}" for line in text.splitlines())]
     return tuple(lines)
+
+
+def _sections(item: pytest.Item) -> list[tuple[str, str]]:
+    """What each kernel reported since the test began, and what it said last."""
+    found = []
+    for machine in _machines(item):
+        log = machine.files.console
+        events = machine.events[item.config.stash[_SEEN].get(id(machine), 0):]
+        if events:
+            titles = [f"{event.kind}: {event.title} [{log}:{event.line}]" for event in events]
+            found.append((f"{machine.name}: the kernel reported in this test", "\n".join(titles)))
+        found.append((f"{machine.name}: the console's last lines ({log})",
+                      "\n".join(machine.console.tail()[-_CONSOLE:])))
+    return found
+
+
+def _machines(item: pytest.Item) -> list[Machine]:
+    """All machines that are up."""
+    return [host.machine for running in item.config.stash[_LABS] for host in running.hosts.values()]
 
 
 def _id(item: pytest.Item) -> str:

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from harness.errors import InfraError, UsageError
 
 if TYPE_CHECKING:
     from harness.report.progress import Progress
@@ -44,3 +47,25 @@ def progress(quiet: bool = False) -> Progress:
     from harness.report.progress import Progress
 
     return Progress(quiet=quiet)
+
+
+def run_folder(name: str) -> Path:
+    """Where a run of that name writes, if nobody says otherwise."""
+    return Path("runs") / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+
+
+def new_folder(folder: Path) -> None:
+    """Make the folder of a run.
+
+    Raises:
+        UsageError: something is in it.
+        InfraError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        if not folder.is_dir() or any(folder.iterdir()):
+            raise UsageError("the run folder is already in use", where=str(folder),
+                             hint="name another one with --out") from None
+    except OSError as error:
+        raise InfraError(f"the run folder cannot be made: {error.strerror}", where=str(folder)) from error

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import tempfile
@@ -15,9 +16,11 @@ import click
 
 from harness.cli import common
 from harness.cli.common import ACCEL, CACHE, PLAN, QUIET, SIDE, open_store
-from harness.errors import InfraError, KernelError, UsageError
+from harness.errors import ExitCode, InfraError, KernelError, UsageError
 
 if TYPE_CHECKING:
+    from harness.jobs import boots
+    from harness.kernel.kbuild import Build
     from harness.lab.holder import Wanted
     from harness.lab.kept import Kept
 
@@ -27,6 +30,8 @@ _MACHINE = click.option("--machine", "-m", "machine", metavar="NAME",
 _IN_ORDER = {"allow_interspersed_args": False}
 """What follows the first word of a command is its own."""
 _SOCKET_PATH = 107
+_CODES = {0: ExitCode.PASSED, 1: ExitCode.FAILED, 2: ExitCode.INTERRUPTED, 4: ExitCode.USAGE, 5: ExitCode.USAGE}
+"""Ours for pytest's (pytest.ExitCode); no test collected is wrong usage."""
 _GRACE = 5.0
 """Seconds that a lab has to say why a connection to it was lost."""
 
@@ -35,8 +40,8 @@ _GRACE = 5.0
 @PLAN
 @click.option("--variant", "-v", "variant", required=True, metavar="NAME", help="The variant to boot.")
 @SIDE
-@click.option("--topology", metavar="NAME",
-              help="Boot all machines of this topology, linked and addressed.  [default: one machine]")
+@click.option("--topology", metavar="NAME", default="solo", show_default=True,
+              help="Boot all machines of this topology, linked and addressed.")
 @click.option("--command", "-c", "command", metavar="COMMAND",
               help="Run this in the guest's shell and end with its exit code, in place of an interactive shell.")
 @click.option("--append", multiple=True, metavar="WORD", help="A word for the kernel's command line; again for more.")
@@ -46,17 +51,20 @@ _GRACE = 5.0
 @ACCEL
 @CACHE
 @QUIET
-def boot(plan: Path, variant: str, side: str, topology: str | None, command: str | None, append: tuple[str, ...],
+def boot(plan: Path, variant: str, side: str, topology: str, command: str | None, append: tuple[str, ...],
          gdb: bool, keep: bool, name: str | None, accel: str | None, cache: Path | None, quiet: bool) -> None:
     """Boot a kernel of PLAN and open a shell in it; the machine ends with the shell.
 
     On a terminal the shell has one as well; through a pipe it reads its commands from there.
     """
+    from harness.lab import topology as topologies
+
     if keep and command is not None:
         raise UsageError("--keep and --command exclude each other", hint="`harness exec` runs commands in a kept lab")
     if name is not None and not keep:
         raise UsageError("--name is for labs that are kept: --keep")
-    wanted = _wanted(plan, variant, side, topology or "", append, gdb, accel, cache, quiet)
+    topologies.get(topology)
+    wanted = _wanted(*_prepared(plan, variant, side, Path(), accel, cache, quiet), topology, append, gdb)
     if keep:
         _keep(wanted, name or variant, quiet)
         return
@@ -145,6 +153,40 @@ def down(labs: tuple[str, ...], everything: bool) -> None:
         click.echo(f"{lab.name}: ended" + (f"; {said}" if said else ""))
 
 
+@click.command(context_settings={"ignore_unknown_options": True})
+@PLAN
+@click.option("--variant", "-v", "variant", required=True, metavar="NAME", help="The variant to test.")
+@SIDE
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False),
+              help="The folder for consoles and results.  [default: runs/PLAN-tests-TIME]")
+@ACCEL
+@CACHE
+@QUIET
+@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="FILE... [PYTEST OPTION]...")
+def test(plan: Path, variant: str, side: str, out: Path | None, accel: str | None, cache: Path | None, quiet: bool,
+         words: tuple[str, ...]) -> None:
+    """Run guest tests on one kernel of PLAN with pytest, whose options may follow: -k, -x, --pdb, ...
+
+    See docs/guest-tests.md. `harness run` runs those that PLAN names, on all its variants.
+    """
+    import pytest
+
+    folder = (out or common.run_folder(f"{plan.resolve().name}-tests")).resolve()
+    common.new_folder(folder)
+    lab, built = _prepared(plan, variant, side, folder, accel, cache, quiet)
+    session = lab.session(built, folder)
+    session.write(folder / "session.json")
+    Path(session.results).touch()
+    code = pytest.main(["-p", "harness.pytest_plugin", f"--harness-session={folder}/session.json",
+                        "-p", "no:cacheprovider", "--override-ini=addopts=", *words])
+    if not quiet:
+        click.echo(f"consoles and results: {folder}", err=True)
+    for line in _unearned(Path(session.results)) if code == 0 else ():
+        click.echo(f"harness: {line}", err=True)
+        code = pytest.ExitCode.TESTS_FAILED
+    sys.exit(_CODES.get(code, ExitCode.LAB))
+
+
 def rows() -> list[dict[str, str]]:
     """What `harness list labs` shows."""
     from harness.lab import kept
@@ -154,12 +196,18 @@ def rows() -> list[dict[str, str]]:
             for lab in kept.labs()]
 
 
-def _wanted(plan: Path, variant: str, side: str, topology: str, append: tuple[str, ...], gdb: bool,
-            accel: str | None, cache: Path | None, quiet: bool) -> Wanted:
-    """Build what is to be booted."""
+def _unearned(results: Path) -> list[str]:
+    """Tests that passed for pytest and have earned no pass: those that assert nothing."""
+    rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    return [f"{row['id'].partition('::')[2]}: {row['reason']}" for row in rows
+            if row["event"] == "finished" and row["verdict"] not in ("PASS", "SKIP")]
+
+
+def _prepared(plan: Path, variant: str, side: str, out: Path, accel: str | None, cache: Path | None, quiet: bool
+              ) -> tuple[boots.Lab, Build]:
+    """Build one kernel of a plan, and all that is needed to boot it."""
     from harness.deadline import Deadline
     from harness.jobs import boots, builds
-    from harness.lab.holder import Wanted
     from harness.plan.plan import read_plan
 
     read, store, progress = read_plan(plan), open_store(cache), common.progress(quiet)
@@ -169,9 +217,16 @@ def _wanted(plan: Path, variant: str, side: str, topology: str, append: tuple[st
     built = builds.build(inputs, side, config, store=store, progress=progress)
     userland = boots.userland(store, inputs.arch, progress=progress.step)
     chosen = boots.accelerator(store, inputs.arch, built.image, override=accel or "", progress=progress.step)
-    return Wanted(plan=read.name, kernel=built.name, vmlinux=str(built.out / "vmlinux"), image=str(built.image),
-                  initrd=(str(userland),), arch=inputs.arch.name, accel=chosen.name, memory=read.lab.memory,
-                  cpus=read.lab.cpus, boot_timeout=read.lab.boot_timeout, topology=topology, append=append, gdb=gdb)
+    return builds.lab(inputs, userland, chosen, out, store=store, progress=progress), built
+
+
+def _wanted(lab: boots.Lab, built: Build, topology: str, append: tuple[str, ...], gdb: bool) -> Wanted:
+    from harness.lab.holder import Wanted
+
+    limits = lab.plan.lab
+    return Wanted(plan=lab.plan.name, kernel=built.name, vmlinux=str(built.out / "vmlinux"), image=str(built.image),
+                  initrd=(str(lab.rootfs),), arch=lab.arch.name, accel=lab.accel.name, memory=limits.memory,
+                  cpus=limits.cpus, boot_timeout=limits.boot_timeout, topology=topology, append=append, gdb=gdb)
 
 
 @contextmanager

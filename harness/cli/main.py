@@ -11,7 +11,6 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,7 +22,7 @@ from harness.cli import common as cli_common
 from harness.cli import compare as cli_compare
 from harness.cli import guests as cli_guests
 from harness.cli.common import ACCEL, CACHE, JSON, PLAN, QUIET, VARIANT, open_store
-from harness.errors import ExitCode, HarnessError, InfraError, UsageError
+from harness.errors import ExitCode, HarnessError
 
 _REQUIRE_SANDBOX = click.option(
     "--require-sandbox", is_flag=True, expose_value=False,
@@ -74,8 +73,8 @@ def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | No
     options += [(name, str(value)) for name, value in (("--accel", accel), ("--cache", cache)) if value]
     again = ["harness", "run", str(plan.resolve()), *(word for option in options for word in option),
              *(() if walk else ("--no-walk",))]
-    folder = out or Path("runs") / f"{read.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    _new_folder(folder)
+    folder = out or cli_common.run_folder(read.name)
+    cli_common.new_folder(folder)
     report = engine.run(read, store=open_store(cache), out=folder.resolve(), progress=cli_common.progress(quiet),
                         variants=variants, accel=accel or "", walking=walk, command=again)
     if as_json:
@@ -175,7 +174,7 @@ def list_(what: str, plan: Path | None, as_json: bool) -> None:
 
 cli.add_command(cli_cache.cache)
 for _command in (cli_compare.objdiff, cli_compare.blame, cli_compare.size, cli_compare.layout,
-                 cli_guests.boot, cli_guests.exec_, cli_guests.console, cli_guests.down):
+                 cli_guests.boot, cli_guests.exec_, cli_guests.console, cli_guests.down, cli_guests.test):
     cli.add_command(_command)
 
 
@@ -221,14 +220,3 @@ def _say(text: str) -> None:
 
 def _interrupt(number: int, _: FrameType | None) -> None:
     raise KeyboardInterrupt(signal.Signals(number).name)
-
-
-def _new_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        if not folder.is_dir() or any(folder.iterdir()):
-            raise UsageError("the run folder is already in use", where=str(folder),
-                             hint="name another one with --out") from None
-    except OSError as error:
-        raise InfraError(f"the run folder cannot be made: {error.strerror}", where=str(folder)) from error

@@ -113,16 +113,20 @@ class Lab:
         """Run a suite on a kernel while the block lasts (`suites.started`)."""
         folder = self.out / "suites" / f"{build.tree}-{build.variant}" / suite.path.stem
         folder.mkdir(parents=True, exist_ok=True)
+        deadline = Deadline.after(self.plan.lab.test_timeout)
+        with suites.started(suite, self.session(build, folder), deadline=deadline) as running:
+            yield running
+
+    def session(self, build: Build, folder: Path) -> suites.Session:
+        """What tests on a kernel need to know; consoles and results go to `folder`."""
         limits = self.plan.lab
-        session = suites.Session(
+        return suites.Session(
             tree=build.tree, variant=build.variant, arch=self.arch.name, image=str(build.image),
             build=build.key, out=str(build.out), source=str(self.source(build.tree)), cc=self.toolchain.cc,
             make_vars=[f"{name}={value}" for name, value in self.toolchain.make_vars], cache=str(self.cache),
             rootfs=str(self.rootfs), memory=limits.memory, cpus=limits.cpus,
             accel=self.accel.name, boot_timeout=limits.boot_timeout, workdir=str(folder),
             results=str(folder / "results.jsonl"))
-        with suites.started(suite, session, deadline=Deadline.after(limits.test_timeout)) as running:
-            yield running
 
     @contextmanager
     def _machine(self, build: Build) -> Iterator[Machine]:

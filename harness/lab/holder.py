@@ -30,7 +30,6 @@ from harness.lab import topology as topologies
 from harness.lab.kept import Guest, Process, State
 from harness.vm import keys
 from harness.vm.handle import Machine
-from harness.vm.machine import boot
 from harness.vm.qemu import MachineSpec
 from harness.vm.user import short
 
@@ -50,7 +49,7 @@ class Wanted:
     """What a lab is to be, as JSON.
 
     Attributes:
-        topology: the name of one; empty for a single machine, `dut`.
+        topology: the name of one.
         gdb: whether QEMU listens for debuggers.
         others: as in `MachineSpec` and `State`.
     """
@@ -65,14 +64,14 @@ class Wanted:
     memory: int
     cpus: int
     boot_timeout: float
-    topology: str = ""
+    topology: str = topologies.SOLO.name
     append: tuple[str, ...] = ()
     gdb: bool = False
 
     @property
     def dut(self) -> str:
         """The machine that is meant where none is named: `dut` where there is one, else the first."""
-        names = topologies.get(self.topology).machines if self.topology else ("dut",)
+        names = topologies.get(self.topology).machines
         return "dut" if "dut" in names else str(names[0])
 
 
@@ -178,12 +177,8 @@ def machines_of(wanted: Wanted, folder: Path, tell: Callable[[str], None]) -> It
         name="dut", kernel=Path(wanted.image), initrd=tuple(map(Path, wanted.initrd)), arch=arch.get(wanted.arch),
         accel=wanted.accel, memory_mib=wanted.memory, cpus=wanted.cpus, append=wanted.append,
         gdb=wanted.gdb)
-    deadline = Deadline.after(wanted.boot_timeout)
-    if not wanted.topology:
-        with boot(template, folder, deadline=deadline) as machine:
-            yield {machine.name: machine}
-        return
-    with bench.up(topologies.get(wanted.topology), template, folder, deadline=deadline, progress=tell) as lab:
+    topology, deadline = topologies.get(wanted.topology), Deadline.after(wanted.boot_timeout)
+    with bench.up(topology, template, folder, deadline=deadline, progress=tell) as lab:
         yield {name: host.machine for name, host in lab.hosts.items()}
 
 

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`harness test`, on the examples of docs/guest-tests.md and on tests that fail."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.kernel.kbuild import Build
+from tests.boot.conftest import BOOT
+from tests.conftest import PLAN, ROOT
+
+EXAMPLES = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/guest-tests.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+def run(folder: Path, text: str, *words: str) -> subprocess.CompletedProcess[str]:
+    (folder / "test_mine.py").write_text(text)
+    return subprocess.run([sys.executable, "-m", "harness", "test", str(PLAN), "-v", "both", "--out", str(folder / "out"),
+                           "test_mine.py", *words], cwd=folder, capture_output=True, text=True, check=False, timeout=BOOT,
+                          env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(Path.home())})
+
+
+def records(folder: Path) -> dict[str, str]:
+    rows = [json.loads(line) for line in (folder / "out/results.jsonl").read_text().splitlines()]
+    return {row["id"].partition("::")[2]: row["verdict"] for row in rows if row["event"] == "finished"}
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_the_documented_examples_pass(patched_both: Build, tmp_path: Path, number: int) -> None:
+    assert len(EXAMPLES) == 2
+    done = run(tmp_path, "from harness.deadline import Deadline\n" + EXAMPLES[number])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(records(tmp_path).values()) == {"PASS"}
+
+
+def test_the_first_example_has_ten_lines_at_most() -> None:
+    assert len([line for line in EXAMPLES[0].splitlines() if line]) <= 10
+
+
+FAILING = '''
+import pytest
+
+def test_before(machine):
+    machine.shell("echo 'harness test: before' > /dev/kmsg")
+    assert machine.name == "dut"
+
+def test_fails(machine):
+    machine.shell("echo 'said in the test' > /dev/kmsg")
+    assert machine.run("uname", "-n").stdout == "another"
+
+def test_asserts_nothing(machine):
+    machine.run("true")
+
+@pytest.mark.needs("NO_SUCH_OPTION")
+def test_not_here(machine):
+    assert machine
+
+def test_the_kernel_warns(machine):
+    machine.shell("""
+        echo '------------[ cut here ]------------' > /dev/kmsg
+        echo 'WARNING: CPU: 0 PID: 1 at net/core/fake.c:1 fake+0x1/0x2' > /dev/kmsg
+        echo '---[ end trace 0000000000000000 ]---' > /dev/kmsg""", check=False)
+    assert machine.name == "dut"
+'''
+
+
+def test_a_failing_test_shows_the_console_and_what_the_kernel_reported_in_its_time(patched_both: Build,
+                                                                                  tmp_path: Path) -> None:
+    done = run(tmp_path, FAILING)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert records(tmp_path) == {"test_before": "PASS", "test_fails": "FAIL", "test_asserts_nothing": "ERROR",
+                                 "test_the_kernel_warns": "FAIL"}
+    reports = dict(re.findall(r"^_+ (test_\w+) _+$(.*?)(?=^_{5,} |^=)", done.stdout, re.MULTILINE | re.DOTALL))
+    assert "dut: the console's last lines" in reports["test_fails"]
+    assert "said in the test" in reports["test_fails"]
+    assert "the kernel reported in this test" not in reports["test_fails"]
+    assert re.search(r"dut: the kernel reported in this test.*\nWARNING: .*fake\.c:1 .*console\.log:\d+\]",
+                     reports["test_the_kernel_warns"], re.IGNORECASE)
+    rows = [json.loads(line) for line in (tmp_path / "out/results.jsonl").read_text().splitlines()]
+    detail = next(row["detail"] for row in rows if row["event"] == "finished" and "test_fails" in row["id"])
+    assert any("said in the test" in line for line in detail)
+
+
+@pytest.mark.parametrize(("text", "words", "code"), [
+    ("def test_nothing_asserted(machine):\n    machine.run('true')\n", (), 1),
+    ("def test_it(machine):\n    assert machine\n", ("-k", "another"), 2),
+    ("def test_it(machine):\n    assert machine\n", ("--no-such-option",), 2),
+], ids=["asserts nothing", "selects nothing", "an unknown option"])
+def test_what_is_no_pass(patched_both: Build, tmp_path: Path, text: str, words: tuple[str, ...], code: int) -> None:
+    done = run(tmp_path, text, *words)
+    assert done.returncode == code, done.stdout + done.stderr
