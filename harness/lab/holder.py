@@ -244,8 +244,6 @@ def _console(peer: socket.socket, machines: Mapping[str, Machine]) -> None:
             return
         machine.console_shell()
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BACKLOG)
-        peer.sendall("".join(f"{line}\r\n" for line in machine.console.tail()[:-1]).encode())
-
         def show(data: bytes) -> None:
             # The console's own thread: it waits for nobody.
             try:

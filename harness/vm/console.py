@@ -43,6 +43,7 @@ class Console:
         self._partial = b""
         self._markers: list[tuple[re.Pattern[str], list[str]]] = []
         self._taps: list[Callable[[bytes], None]] = []
+        self._tapping = threading.Lock()
         vitals.tail_from(self.tail)
 
     def tail(self) -> tuple[str, ...]:
@@ -83,13 +84,14 @@ class Console:
 
     @contextmanager
     def tapped(self, take: Callable[[bytes], None]) -> Iterator[None]:
-        """Have what it prints also given to `take`, for the block; by the console's thread, which must not wait."""
-        with self.vitals.changed:
+        """Have its last lines and then what it prints given to `take`, for the block; its thread must not wait."""
+        with self._tapping:
+            take(b"\n".join((*self._tail, self._partial)))
             self._taps.append(take)
         try:
             yield
         finally:
-            with self.vitals.changed:
+            with self._tapping:
                 self._taps.remove(take)
 
     def drain(self) -> None:
@@ -106,9 +108,10 @@ class Console:
                 # Without an encoding pexpect hands out bytes; its type stubs say str.
                 data = cast(bytes, chunk)
                 sink.write(data)
-                for take in tuple(self._taps):
-                    take(data)
-                self._take(data)
+                with self._tapping:
+                    for take in self._taps:
+                        take(data)
+                    self._take(data)
         if self._partial:
             self._line(self._partial)
         self._report(self._scanner.finish())

@@ -167,7 +167,7 @@ def _raw(fd: int, wanted: bool) -> Iterator[bool]:
         return
     before = termios.tcgetattr(fd)
     try:
-        tty.setraw(fd)
+        tty.setraw(fd, termios.TCSADRAIN)  # what was typed already is not thrown away
         yield True
     finally:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)

@@ -15,12 +15,13 @@ import re
 import sys
 from datetime import UTC, datetime
 
-from harness.jobs import boots
-from tests.bench import boot, builds, objdiff, run, sandbox
+from harness.jobs.boots import host_facts
+from tests.bench import boot, boots, builds, objdiff, run, sandbox, ssh
 from tests.bench.lab import Lab, Part
 from tests.conftest import ROOT
 
-PARTS = {part.name: part for part in (run.PART, builds.PART, boot.PART, objdiff.PART, sandbox.PART)}
+PARTS = {part.name: part for part in (
+    run.PART, builds.PART, boot.PART, ssh.PART, boots.PART, objdiff.PART, sandbox.PART)}
 TABLE = ROOT / "docs" / "benchmarks.md"
 _HEAD = """\
 <!-- SPDX-License-Identifier: GPL-2.0-only -->
@@ -34,7 +35,7 @@ machine on one day: compare the rows of one section with each other, not with an
 def section(part: Part, lab: Lab, made_by: str) -> str:
     """What a part found, as its section of the page."""
     rows = part.measure(lab)
-    cpu = json.dumps(boots.host_facts()["cpu"])
+    cpu = json.dumps(host_facts()["cpu"])
     table = "\n".join(f"| {what} | {figure} | {note} |" for what, figure, note in rows)
     return (f"## {part.name}\n\n{part.what}\n\nMade by `{made_by}` on {datetime.now(UTC):%Y-%m-%d}; "
             f"{len(os.sched_getaffinity(0))} cores, {cpu}, Python {platform.python_version()}.\n\n"

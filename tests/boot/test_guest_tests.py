@@ -20,8 +20,9 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/guest-tests.md").
 
 def run(folder: Path, text: str, *words: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_mine.py").write_text(text)
-    return subprocess.run([sys.executable, "-m", "harness", "test", str(PLAN), "-v", "both", "--out", str(folder / "out"),
-                           "test_mine.py", *words], cwd=folder, capture_output=True, text=True, check=False, timeout=BOOT,
+    argv = [sys.executable, "-m", "harness", "test", str(PLAN), "-v", "both", "--out", str(folder / "out")]
+    return subprocess.run([*argv, "test_mine.py", *words], cwd=folder, capture_output=True, text=True, check=False,
+                          timeout=BOOT,
                           env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(Path.home())})
 
 

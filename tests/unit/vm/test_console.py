@@ -127,3 +127,33 @@ def test_memory_is_bounded_by_a_line_without_end(tmp_path: Path) -> None:
         wait_end(view)
         assert sum(map(len, view.tail())) < 1_000_000
     assert (tmp_path / "console.log").stat().st_size == 10_000_000
+
+
+def test_who_taps_it_gets_the_last_lines_and_then_all_of_it(tmp_path: Path) -> None:
+    with fed(tmp_path) as (view, qemu):
+        with view.watch("second") as seen:
+            qemu.sendall(b"first\r\nsecond\r\nprompt # ")
+            seen.wait(Deadline.after(10))
+            view.vitals.wait_for(lambda: True if view.tail()[-1] == "prompt # " else None, Deadline.after(10), "prompt")
+        got = bytearray()
+        with view.tapped(got.extend), view.watch("third") as seen:
+            qemu.sendall(b"typed\r\nthird\r\n")
+            seen.wait(Deadline.after(10))
+        with view.watch("fourth") as seen:
+            qemu.sendall(b"fourth\r\n")
+            seen.wait(Deadline.after(10))
+    assert bytes(got) == b"first\r\nsecond\r\nprompt # typed\r\nthird\r\n"
+
+
+def test_a_boot_that_is_expected_is_no_event_and_the_next_one_is(tmp_path: Path) -> None:
+    boot = b"SeaBIOS (version 1.16.2)\r\nLinux version 6.1.192\r\nup\r\n"
+    with fed(tmp_path) as (view, qemu):
+        qemu.sendall(boot)
+        view.expect_boot()
+        with view.watch("end of the second") as seen:
+            qemu.sendall(b"reboot: Restarting system\r\n" + boot + b"end of the second\r\n")
+            seen.wait(Deadline.after(10))
+        assert view.vitals.events == ()
+        with pytest.raises(KernelError, match="reboot"):
+            qemu.sendall(boot)
+            view.wait_for("never", Deadline.after(10))
