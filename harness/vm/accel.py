@@ -16,7 +16,7 @@ import socket
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import proc
@@ -24,7 +24,7 @@ from harness.arch import Arch, native
 from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, HarnessError, InfraError, UsageError
 from harness.guest.rootfs import BARE_MARKER
-from harness.vm import console, qemu
+from harness.vm import console, qemu, user
 from harness.vm.qemu import MachineSpec
 
 NAMES = ("kvm", "tcg")
@@ -105,9 +105,11 @@ def bare_boot(kernel: Path, bare_initrd: Path, *, arch: Arch, accel: str, deadli
         ours, theirs = (stack.enter_context(end) for end in socket.socketpair())
         view = stack.enter_context(console.drained(ours, spec.name, work / "console.log"))
         marker = stack.enter_context(view.watch(re.escape(BARE_MARKER)))
-        argv = (*qemu.base_argv(spec, bare_initrd),
+        image, initrd = user.inherited(stack, kernel), user.inherited(stack, bare_initrd)
+        argv = (*qemu.base_argv(replace(spec, kernel=user.path_of(image)), user.path_of(initrd)),
                 "-chardev", f"socket,id=console,fd={theirs.fileno()}", "-serial", "chardev:console")
-        process = stack.enter_context(proc.spawn(argv, log=work / "qemu.log", pass_fds=(theirs.fileno(),)))
+        process = stack.enter_context(proc.spawn(argv, log=work / "qemu.log", user=user.here(accel),
+                                                 pass_fds=(theirs.fileno(), image.fileno(), initrd.fileno())))
         theirs.close()
         view.vitals.explain_end_with(lambda: _ended(process, work / "qemu.log"))
         marker.wait(deadline)
