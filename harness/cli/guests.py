@@ -75,7 +75,7 @@ def boot(plan: Path, variant: str, side: str, topology: str, command: str | None
         machine = machines[wanted.dut]
         if gdb:
             for each in machines.values():
-                click.echo(f"debugger for {each.name}: {_gdb(wanted.vmlinux, each.files.gdb)}", err=True)
+                click.echo(f"debugger for {each.name}: {_gdb(wanted.arch, wanted.vmlinux, each.files.gdb)}", err=True)
         if not quiet:
             click.echo(f"{wanted.kernel} is up; its console: {machine.files.console}", err=True)
             if command is None and sys.stdin.isatty():
@@ -266,13 +266,16 @@ def _how_to(lab: Kept) -> Sequence[str]:
              f"  harness down {lab.name}                  end it"]
     if others:
         lines.append(f"  -m NAME for another machine: {', '.join(others)}")
-    return [*lines, *(f"  debugger for {guest.name}: {_gdb(lab.state.vmlinux, Path(guest.gdb))}"
+    return [*lines, *(f"  debugger for {guest.name}: {_gdb(lab.state.arch, lab.state.vmlinux, Path(guest.gdb))}"
                       for guest in lab.state.guests if guest.gdb)]
 
 
-def _gdb(vmlinux: str, socket: Path) -> str:
+def _gdb(arch: str, vmlinux: str, socket: Path) -> str:
     """The command that attaches a debugger."""
+    from harness.arch import native
+
+    program = "gdb" if arch == native().name else "gdb-multiarch"
     path, before = str(socket), ""
     if len(path.encode()) > _SOCKET_PATH:
         path, before = socket.name, f"cd {shlex.quote(str(socket.parent))} && "
-    return before + shlex.join(["gdb", vmlinux, "-ex", f"target remote {path}"])
+    return before + shlex.join([program, vmlinux, "-ex", f"target remote {path}"])

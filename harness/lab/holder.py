@@ -3,7 +3,8 @@
 
 It boots them, writes what it has (`harness.lab.kept`), passes their consoles on to whoever attaches over the folder's
 socket, and ends when it is told to (SIGTERM) or when a machine does. LOCK is the folder's lock, WORDS a pipe on which
-it says how far it is, a line each; the end of the pipe without `up` is its failure, and the state says why.
+it says how far it is, a line each; the end of the pipe without `up` is its failure, and the state says why. Where
+nobody reads the pipe any more before it said `up`, nobody knows of the lab, and it ends.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -93,9 +95,10 @@ def start(wanted: Wanted, folder: Path, lock: int) -> Iterator[str]:
     try:
         with os.fdopen(reading, encoding="utf-8") as words:
             for line in map(str.strip, words):
-                up = up or line == UP
-                if line != UP:
-                    yield line
+                if line == UP:
+                    up = True
+                    break
+                yield line
         if not up:
             raise _failure(folder, log)
     except BaseException:
@@ -132,37 +135,47 @@ def attach(lab: kept.Kept, machine: str) -> Iterator[socket.socket]:
 def main(folder: Path, words: int) -> int:
     """Hold the lab of `folder`; the exit code."""
     wanted = _read(folder)
-    state = State(plan=wanted.plan, kernel=wanted.kernel, vmlinux=wanted.vmlinux, dut=wanted.dut,
+    state = State(plan=wanted.plan, kernel=wanted.kernel, arch=wanted.arch, vmlinux=wanted.vmlinux, dut=wanted.dut,
                   holder=Process.of(os.getpid()))
     kept.write(folder, state)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
-    telling = os.fdopen(words, "w", encoding="utf-8", buffering=1)
+    told, attached = threading.Event(), threading.Event()
+    threading.Thread(target=_follow_reader, args=(words, told), daemon=True).start()
 
     def tell(line: str) -> None:
-        with contextlib.suppress(OSError):
-            print(line, file=telling, flush=True)
+        with contextlib.suppress(BrokenPipeError):
+            os.write(words, f"{line}\n".encode())
 
-    told, attached = False, threading.Event()
+    over = False
     try:
         with machines_of(wanted, folder, tell) as machines:
             guests = tuple(_guest(machine) for machine in machines.values())
             state = dataclasses.replace(state, guests=guests)
             with _consoles(folder, machines, attached):
                 kept.write(folder, state)
+                told.set()
                 tell(UP)
-                telling.close()
                 _wait(machines)
-                told = True
+                over = True
     except KeyboardInterrupt:
         return 0
     except HarnessError as error:
-        if told and attached.is_set():
+        if over and attached.is_set():
             return 0  # what a person did at a console (dmesg!) reads like reports of the kernel's
         kept.write(folder, dataclasses.replace(state, error=str(error)))
         return 1
     return 0
+
+
+def _follow_reader(words: int, told: threading.Event) -> None:
+    """End this process where the one that reads our words ends before they were said."""
+    poll = select.poll()
+    poll.register(words, 0)
+    poll.poll()
+    if not told.is_set():
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _read(folder: Path) -> Wanted:

@@ -99,7 +99,8 @@ class State:
     Attributes:
         plan: the plan it is of.
         kernel: which of its kernels, as in `patched/both`.
-        vmlinux: that kernel's symbols.
+        arch: its architecture.
+        vmlinux: its symbols.
         holder: the process that holds the machines.
         dut: the machine that is meant where none is named.
         guests: its machines, once they are up.
@@ -108,6 +109,7 @@ class State:
 
     plan: str
     kernel: str
+    arch: str
     vmlinux: str
     holder: Process
     dut: str

@@ -154,6 +154,15 @@ def test_a_reset_without_a_word(spec: MachineSpec, tmp_path: Path) -> None:
         machine.run("reboot", "-f", deadline=Deadline.after(30))
 
 
+def test_a_guest_that_does_not_power_off_in_time_is_killed(spec: MachineSpec, tmp_path: Path,
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.vm.machine._SHUTDOWN", 2.0)
+    with (pytest.raises(KernelError, match="did not power off within 2 s"),
+          boot(replace(spec, name="stays"), tmp_path, deadline=Deadline.after(BOOT)) as machine):
+        machine.run("pkill", "-STOP", "-P", 1, "-f", "init")
+    assert not qemus("stays")
+
+
 def test_a_killed_qemu_is_the_labs_fault(spec: MachineSpec, tmp_path: Path) -> None:
     with (pytest.raises(InfraError, match="QEMU ended with signal 9"),
           boot(replace(spec, name="victim"), tmp_path, deadline=Deadline.after(BOOT)) as machine):

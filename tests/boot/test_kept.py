@@ -145,6 +145,20 @@ def test_the_console_of_a_kept_machine_shows_and_takes(harness: Run, runtime: Pa
     again.expect(pexpect.EOF)
 
 
+def test_the_console_through_pipes(harness: Run, runtime: Path) -> None:
+    harness(*BOOT_BOTH, "--keep")
+    with subprocess.Popen([*HARNESS, "console"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write("echo 5''6\n")
+        child.stdin.close()
+        for line in child.stdout:
+            if line.rstrip() == "56":
+                break
+        child.send_signal(signal.SIGINT)
+    assert child.returncode == 130
+
+
 def test_a_machine_that_dies_leaves_its_console_and_says_why(harness: Run, runtime: Path) -> None:
     harness(*BOOT_BOTH, "--keep")
     done = harness("exec", "sh", "-c", "echo c > /proc/sysrq-trigger; sleep 100", code=1)
@@ -187,14 +201,16 @@ def test_a_holder_that_is_killed_takes_its_machines_along(harness: Run, runtime:
     assert left(runtime) == []
 
 
-def test_an_interrupted_boot_leaves_no_lab(runtime: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_boot_that_is_ended_before_anybody_knew_of_the_lab_leaves_none(runtime: Path, number: signal.Signals) -> None:
     with subprocess.Popen([*HARNESS, *BOOT_BOTH, "--keep"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
         assert eventually(lambda: runtime.exists() and any(lab.held for lab in kept.labs()), BOOT)
         holder = kept.labs()[0].state.holder
-        child.send_signal(signal.SIGTERM)
+        child.send_signal(number)
         child.communicate()
-    assert child.returncode == 130
+    assert child.returncode == (130 if number == signal.SIGTERM else -number)
     assert eventually(lambda: not holder.alive, 10)
+    assert [lab.condition for lab in kept.labs()] == ["dead"]
 
 
 def test_a_killed_boot_leaves_nothing_that_the_next_does_not_remove(harness: Run, runtime: Path) -> None:
