@@ -159,7 +159,11 @@ def test_a_guest_that_does_not_power_off_in_time_is_killed(spec: MachineSpec, tm
     monkeypatch.setattr("harness.vm.machine._SHUTDOWN", 2.0)
     with (pytest.raises(KernelError, match="did not power off within 2 s"),
           boot(replace(spec, name="stays"), tmp_path, deadline=Deadline.after(BOOT)) as machine):
-        machine.run("pkill", "-STOP", "-P", 1, "-f", "init")
+        machine.shell("""
+            for process in /proc/[0-9]*; do
+                read -r _ _ _ parent _ < $process/stat
+                if [ "$parent" = 1 ] && grep -q /init $process/cmdline; then kill -STOP ${process#/proc/}; fi
+            done""")
     assert not qemus("stays")
 
 

@@ -49,7 +49,7 @@ def test_what_a_callback_raises_ends_the_program(machine: Machine) -> None:
 
     with pytest.raises(EnoughError, match="first"):
         machine.shell("echo first; exec sleep 1234", on_line=refuse)
-    assert machine.run("pgrep", "-f", "sleep 1234", check=False).stdout == ""
+    assert machine.run("pidof", "sleep", check=False).stdout == ""
 
 
 def test_output_goes_to_a_file(machine: Machine) -> None:
