@@ -86,7 +86,7 @@ class Host:
 
     def read(self, path: str | PurePosixPath) -> str:
         """A text file of the guest, /proc included."""
-        return self.machine.run("cat", path).stdout
+        return self.run("cat", path).stdout
 
     def until(self, condition: str, seconds: float) -> bool:
         """Wait in the guest until the shell command `condition` succeeds; whether it did within `seconds`.
@@ -94,8 +94,7 @@ class Host:
         The question is repeated, never the traffic.
         """
         loop = f"until {condition}; do usleep 20000; done"
-        done = self.machine.run("timeout", f"{seconds:g}", "sh", "-c", loop, check=False,
-                                deadline=Deadline.after(seconds + 10))
+        done = self.run("timeout", f"{seconds:g}", "sh", "-c", loop, check=False, deadline=Deadline.after(seconds + 10))
         return done.returncode == 0
 
 

@@ -83,6 +83,7 @@ def test_every_suite_ran_where_it_applies(customer: Ran) -> None:
     wanted = {("test_link.py", variant) for variant in VARIANTS}
     wanted |= {("test_semantics.py", variant) for variant in VARIANTS[1:]}
     wanted |= {("test_bridge.py", variant) for variant in ("br_netfilter", "both")}
+    wanted |= {("test_ipsec_paths.py", variant) for variant in ("xfrm", "both")}
     wanted |= {("test_ipsec.py", variant) for variant in ("xfrm", "both")}
     wanted |= {("test_bridged_ipsec.py", "both")}
     assert ran == wanted
