@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from harness.compare import build_facts
+from harness.compare import build_facts, tables
 from harness.compare.elf import SHF_ALLOC, SHT_NOTE, STB_LOCAL, STT_FUNC, STT_NOTYPE, STT_OBJECT, byte_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from harness.compare.elf import Section
-    from harness.compare.machine import Records
     from harness.compare.model import SymbolFact
     from harness.compare.side import Ranges, Side
 
@@ -105,26 +104,19 @@ def record_lines(rule: str, base: Side, patched: Side) -> Ranges:
     """
     if base.relocs != patched.relocs:
         return []
-    for layout in base.model.machine.records:
-        if layout.rule != rule or layout.section != base.section.name or not _fits(layout, base):
-            continue
-        found: Ranges = []
-        order = byte_order(base.model.elf)
-        for start in range(0, len(base.data), layout.size):
-            first, last = start + layout.line, start + layout.line + layout.width
-            words = [int.from_bytes(side.data[first:last], order) for side in (base, patched)]
-            rest = [side.data[start:first] + side.data[last:start + layout.size] for side in (base, patched)]
-            if words[0] != words[1] and not (words[0] ^ words[1]) & ~layout.mask(order) and rest[0] == rest[1]:
-                found.append((first, last))
-        return found
-    return []
-
-
-def _fits(layout: Records, side: Side) -> bool:
-    """Whether the relocations of a section are the pointers of whole records of this layout."""
-    pointers = [(start + at, layout.reloc_type) for start in range(0, len(side.data), layout.size)
-                for at in layout.pointers]
-    return len(side.data) % layout.size == 0 and [(r.offset, r.type) for r in side.relocs] == pointers
+    row = tables.lines(base.model.machine, base.section.name, len(base.data), base.relocs)
+    if row is None or row.rule != rule:
+        return []
+    found: Ranges = []
+    order = byte_order(base.model.elf)
+    size = row.layout.size
+    for start in range(0, len(base.data), size):
+        first, last = start + row.line, start + row.line + row.width
+        words = [int.from_bytes(side.data[first:last], order) for side in (base, patched)]
+        rest = [side.data[start:first] + side.data[last:start + size] for side in (base, patched)]
+        if words[0] != words[1] and not (words[0] ^ words[1]) & ~row.mask(order) and rest[0] == rest[1]:
+            found.append((first, last))
+    return found
 
 
 def build_id(base: Side, patched: Side) -> Ranges:
