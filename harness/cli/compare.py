@@ -33,6 +33,7 @@ def objdiff(base: Path, patched: Path, strict: bool, show_all: bool, shown: str 
 
     Exit code 0 when nothing changed (byte-identical, or every difference explained by a named rule), 1 otherwise.
     """
+    from harness import forks
     from harness.compare.objdiff import compare
     from harness.compare.opened import Opened, to_json
     from harness.report import objdiff_text
@@ -41,7 +42,7 @@ def objdiff(base: Path, patched: Path, strict: bool, show_all: bool, shown: str 
         raise UsageError("--show and --json exclude each other", hint="the JSON form has a line for every change")
     gc.disable()  # one pass that keeps nearly all it makes
     try:
-        comparison = compare(base, patched, strict=strict)
+        comparison = compare(base, patched, strict=strict, copies=forks.cores())
     finally:
         gc.enable()
     opened = Opened(comparison)

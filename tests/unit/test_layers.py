@@ -13,7 +13,7 @@ import harness
 ROOT = Path(harness.__file__).parent
 
 ORDER = (
-    "errors", "deadline", "frozen", "ktap", "host", "pipes", "proc", "sandbox.foreign", "sandbox.limits",
+    "errors", "deadline", "frozen", "forks", "ktap", "host", "pipes", "proc", "sandbox.foreign", "sandbox.limits",
     "sandbox.watchdog", "sandbox.bwrap", "arch", "store.manifest", "store.staging", "store.uses", "store.entries",
     "store.store", "store.cache", "kernel.series", "kernel.mails", "kernel.mailbox", "kernel.gitplace",
     "kernel.gitrepo", "kernel.gitrange", "kernel.collect", "kernel.source", "kernel.am", "kernel.tree",
