@@ -67,6 +67,25 @@ def summary(opened: Opened, limit: int | None = LIMIT) -> list[str]:
               for delta, key, changes, _moved in found[:limit]]
     if limit is not None and len(found) > limit:
         lines.append(f"... and {len(found) - limit} more (--all)")
+    return lines + proofs(opened.comparison, limit)
+
+
+_PROOFS = {"lines": "proved", "sections": "proved", "parts": "proved", "rule": "by rule", "": "not proved"}
+
+
+def proofs(comparison: Comparison, limit: int | None = LIMIT) -> list[str]:
+    """Of each object that a proof was tried for, what came of it; nothing where none was tried."""
+    if not any(delta.proof_note for delta in comparison.deltas):
+        return []
+    tried = [delta for delta in comparison.deltas if delta.proof or delta.proof_note]
+    tried.sort(key=lambda delta: list(_PROOFS).index(delta.proof), reverse=True)
+    lines = ["proofs:"]
+    for delta in tried[:limit]:
+        rules = f" ({', '.join(delta.rules)})" if delta.proof == "rule" else ""
+        note = f": {delta.proof_note}" if delta.proof_note else ""
+        lines.append(f"  {printable(delta.path)}: {_PROOFS[delta.proof]}{rules}{printable(note)}")
+    if limit is not None and len(tried) > limit:
+        lines.append(f"  ... and {len(tried) - limit} more (--all)")
     return lines
 
 

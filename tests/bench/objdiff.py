@@ -15,7 +15,8 @@ from pathlib import Path
 from harness.compare import elf, walk
 from harness.compare.objdiff import compare
 from harness.deadline import Deadline
-from harness.jobs.proof import Side, prove
+from harness.jobs.again import Side
+from harness.jobs.proof import prove
 from harness.kernel.recompile import Job, recompile, source_of
 from harness.kernel.source import fetch
 from tests.bench.lab import Lab, Part, Rows
