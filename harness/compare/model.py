@@ -22,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.compare.debugdata import full_size
 from harness.compare.elf import (
     ET_REL,
     SHF_INFO_LINK,
@@ -216,7 +217,7 @@ def resolve(model: Model, section: Section) -> tuple[bytes, list[Target], list[b
     written: list[bool] = []
     targets, bases, forms, indirect = model.targets, model.bases, model.forms, model.machine.indirect
     shift, kinds = elf.layout.sym_shift, elf.layout.type_mask
-    limit = 0 if section.type == SHT_NOBITS else section.size
+    limit = 0 if section.type == SHT_NOBITS else full_size(elf, section)
     start = section.addr if elf.type != ET_REL else 0
     for table in model.relocs.get(section.number, ()):
         entries = raw_relocations(elf, table, len(targets))

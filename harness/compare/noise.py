@@ -83,7 +83,7 @@ def normalise(fact: SymbolFact) -> tuple[str, str] | None:
 
 
 _IGNORED: Mapping[str, re.Pattern[str]] = {
-    "debug-sections": re.compile(r"\.debug_\w+"),
+    "debug-sections": re.compile(r"\.z?debug_\w+"),
     "btf-sections": re.compile(r"\.BTF(\.ext|\.base)?"),
 }
 
@@ -221,8 +221,8 @@ RULES: tuple[Rule, ...] = (
          why="The linker takes such a section apart, merges equal strings and puts them where it likes, so order and "
              "repetition do not survive the link. References are compared by the text they point at."),
     Rule(name="debug-sections",
-         condition="A section is called .debug_* and is not allocated: it, its relocations, groups that hold nothing "
-                   "else and local symbols in it may differ or be missing on one side.",
+         condition="A section is called .debug_* or .zdebug_* and is not allocated: it, its relocations, groups that "
+                   "hold nothing else and local symbols in it may differ or be missing on one side; compressed or not.",
          why="Neither the kernel image nor a loaded module contains it."),
     Rule(name="btf-sections",
          condition="A section is called .BTF, .BTF.ext or .BTF.base and is not allocated: it and its relocations may "
