@@ -31,7 +31,7 @@ SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFF00, 0xFFF1, 0
 STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
 STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION, STT_FILE, STT_TLS, STT_GNU_IFUNC = 0, 1, 2, 3, 4, 6, 10
 ET_REL = 1
-EM_386, EM_X86_64, EM_AARCH64 = 3, 62, 183
+EM_386, EM_S390, EM_ARM, EM_X86_64, EM_AARCH64 = 3, 22, 40, 62, 183
 
 _new = tuple.__new__
 """Makes named tuples without the call through their own constructor: hundred thousands are made for one kernel."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from harness.compare.elf import EM_386, EM_AARCH64, EM_X86_64
+from harness.compare.elf import EM_386, EM_AARCH64, EM_ARM, EM_S390, EM_X86_64
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,6 +81,8 @@ class Machine:
         indirect: relocation types whose place gets the address of a GOT entry for the symbol; the addend is added to
             that, so a symbol is not the same as its section's symbol and an offset.
         pc_bias: relocation type to what must be added to the addend to show the target a person would name.
+        pc_exact: `pc_bias` is right for every instruction. Where it is not, it depends on what follows the field.
+        function_marks: bits of a function's value that are not part of its place: the lowest says that it is Thumb.
         lines: where tables hold line numbers.
     """
 
@@ -89,12 +91,16 @@ class Machine:
     rel_widths: Mapping[int, int] = field(default_factory=dict)
     indirect: frozenset[int] = frozenset()
     pc_bias: Mapping[int, int] = field(default_factory=dict)
+    pc_exact: bool = False
+    function_marks: int = 0
     lines: tuple[Lines, ...] = ()
 
 
 R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32 = 1, 2, 4
 R_386_32, R_386_PC32, R_386_PLT32 = 1, 2, 4
 R_AARCH64_ABS64, R_AARCH64_PREL32 = 257, 261
+R_ARM_ABS32, R_ARM_REL32 = 2, 3
+R_390_PC32, R_390_64 = 5, 22
 
 MACHINES: Mapping[int, Machine] = {
     EM_X86_64: Machine(
@@ -131,6 +137,35 @@ MACHINES: Mapping[int, Machine] = {
             _bug_table(size=12, pointers=(0, 4), reloc_type=R_386_32, line=8),
             _dyndbg(pointer=4, size=24, reloc_type=R_386_32),
             _dyndbg(pointer=4, size=32, reloc_type=R_386_32),
+        ),
+    ),
+    EM_ARM: Machine(
+        name="arm", folds=True, function_marks=1,
+        # ELF for the Arm Architecture: ABS32, REL32, ABS16, ABS8, GOTOFF32, BASE_PREL, GOT_BREL, TARGET1. Others keep
+        # their addends in instructions, or in bits of a word; there they stay, and are compared with the code
+        rel_widths={2: 4, 3: 4, 5: 2, 8: 1, 24: 4, 25: 4, 26: 4, 38: 4},
+        # GOT_BREL, GOT_ABS, GOT_PREL, GOT_BREL12, THM_GOT_BREL12; and all branches: PC24, THM_CALL, XPC25, THM_XPC22,
+        # PLT32, CALL, JUMP24, THM_JUMP24, THM_JUMP19. Between Arm and Thumb code the linker looks at the symbol's type
+        indirect=frozenset({26, 95, 96, 97, 131, 1, 10, 15, 16, 27, 28, 29, 30, 51}),
+        lines=(
+            # arch/arm/include/asm/bug.h
+            _bug_table(size=12, pointers=(0, 4), reloc_type=R_ARM_ABS32, line=8),
+            _dyndbg(pointer=4, size=24, reloc_type=R_ARM_ABS32),
+            _dyndbg(pointer=4, size=32, reloc_type=R_ARM_ABS32),
+        ),
+    ),
+    EM_S390: Machine(
+        name="s390", folds=True,
+        # ELF Application Binary Interface s390x Supplement: PC16DBL, PLT16DBL, PC32DBL, PLT32DBL. The field stands 2
+        # bytes behind the instruction's start, from which the distance counts, and ends the instruction
+        pc_bias={17: -2, 18: -2, 19: -2, 20: -2}, pc_exact=True,
+        # GOT12, GOT32, GOT16, GOT64, GOTENT, GOTPLT12 to GOTPLTENT, GOT20, GOTPLT20
+        indirect=frozenset({6, 7, 15, 24, 26, 29, 30, 31, 32, 33, 58, 59}),
+        lines=(
+            # arch/s390/include/asm/bug.h
+            _bug_table(size=12, pointers=(0, 4), reloc_type=R_390_PC32, line=8),
+            _dyndbg(pointer=8, size=40, reloc_type=R_390_64),
+            _dyndbg(pointer=8, size=56, reloc_type=R_390_64),
         ),
     ),
 }

@@ -22,6 +22,7 @@ from harness.compare.elf import (
     SHF_STRINGS,
     STB_LOCAL,
     STT_FILE,
+    STT_FUNC,
     STT_SECTION,
     Section,
 )
@@ -69,7 +70,8 @@ def names(model: Model) -> Names:
     # values are offsets in an object, addresses in what is linked
     linked = model.elf.type != ET_REL
     starts = [section.addr if linked else 0 for section in model.elf.sections]
-    usable = [(section, value, -size, bind == STB_LOCAL, name)
+    marks = model.machine.function_marks
+    usable = [(section, value & ~marks if kind == STT_FUNC else value, -size, bind == STB_LOCAL, name)
               for name, value, size, bind, kind, _other, section, _special in model.symbols
               if section and kind not in (STT_SECTION, STT_FILE)]
     usable.sort()

@@ -217,7 +217,8 @@ RULES: tuple[Rule, ...] = (
     Rule(name="string-pool-order",
          condition="A loaded section of mergeable strings (SHF_MERGE, SHF_STRINGS, one byte each) holds nothing but "
                    "strings and .L labels, on both sides the same set of them; every reference goes to equal text, "
-                   "at the same offset from the section's alignment.",
+                   "at the same offset from the section's alignment. One that does not say what it goes to is a "
+                   "change.",
          why="The linker takes such a section apart, merges equal strings and puts them where it likes, so order and "
              "repetition do not survive the link. References are compared by the text they point at."),
     Rule(name="debug-sections",

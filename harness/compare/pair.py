@@ -87,7 +87,8 @@ def diff(path: str, base: Elf, patched: Elf, *, strict: bool,
     keys = frozenset() if strict else pools.differing(a, b)
     texts: pools.Texts = {}
     pair = _Pair(path=path, strict=strict, base=a, patched=b, same_targets=same, sites=Counter(), changes=[],
-                 contents=[], pools=(Pools(model=a, keys=keys, texts=texts), Pools(model=b, keys=keys, texts=texts)),
+                 contents=[], pools=(Pools(side="base", model=a, keys=keys, texts=texts),
+                                Pools(side="patched", model=b, keys=keys, texts=texts)),
                  payloads=payloads, moves=moves)
     _headers(pair)
     _sections(pair)

@@ -247,9 +247,11 @@ def _form(side: _Side, reloc: Target, *, code: bool) -> Form:
     pool = side.pool(str(key[0])) or str(key[0])
     if len(key) > 1:
         return (pool, _entry(side, section, int(key[1])), key[2], addend)
-    if code and reloc.type in side.model.machine.pc_bias:
-        # where it points to depends on the length of the instruction
-        raise _DiffersError(f"an unclear reference to {section.name}")
+    row = side.model.machine
+    if code and reloc.type in row.pc_bias:
+        if not row.pc_exact:
+            raise _DiffersError(f"an unclear reference to {section.name}")
+        addend += row.pc_bias[reloc.type]
     return (pool, _entry(side, section, addend))
 
 
