@@ -27,11 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What a reader is told about a rule: its name, when it applies, and why what it explains cannot matter."""
+    """What a reader is told about a rule: its name, when it applies, and why what it explains cannot matter.
+
+    `seen`: where a running kernel shows it nevertheless; empty where it shows it nowhere.
+    """
 
     name: str
     condition: str
     why: str
+    seen: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,26 +180,28 @@ _SMALL = 127
 _LOCAL_NAME = ("The name of a local symbol reaches no code and no data: references to it are relocations, and those "
                "are compared by section and offset.")
 
+_ALL_SYMBOLS = "/proc/kallsyms with CONFIG_KALLSYMS_ALL"
+
 RULES: tuple[Rule, ...] = (
     Rule(name="addressable-line",
          condition="A local datum in .discard.addressable is called __addressable_<symbol><number>; both sides are "
                    "equal but for the trailing number: binding, type, visibility, section, value, size.",
          why=f"The number is __LINE__ or __COUNTER__ (___ADDRESSABLE, include/linux/compiler.h). {_LOCAL_NAME} "
              "The linker script discards the section."),
-    Rule(name="unique-id-number",
+    Rule(name="unique-id-number", seen=_ALL_SYMBOLS,
          condition="A local datum is called __UNIQUE_ID_<prefix><number>, with or without gcc's .<number> for static "
                    "locals; both sides are equal but for the numbers.",
          why=f"The number is __COUNTER__ (__UNIQUE_ID, include/linux/compiler-gcc.h). {_LOCAL_NAME}"),
-    Rule(name="initcall-number",
+    Rule(name="initcall-number", seen=_ALL_SYMBOLS,
          condition="A local symbol in an initcall section is called "
                    "__initcall__kmod_<module>__<counter>_<line>_<function><level>; both sides are equal but for "
                    "counter and line.",
          why=f"Format in include/linux/init.h. {_LOCAL_NAME} Module, function and level stay in the compared "
              "name, the level also in the section's name, the function in the relocation."),
-    Rule(name="static-local-number",
+    Rule(name="static-local-number", seen=_ALL_SYMBOLS,
          condition="A local datum (STT_OBJECT) is called <name>.<number>; both sides are equal but for the number.",
          why=f"gcc numbers the static variables of functions. {_LOCAL_NAME}"),
-    Rule(name="clone-number",
+    Rule(name="clone-number", seen="/proc/kallsyms, and in traces and stack dumps",
          condition="A local function is called <name> followed by one to three of .constprop.<number>, .isra.<number>, "
                    ".part.<number> and .cold.<number>; both sides are equal but for the numbers.",
          why=f"gcc counts the clones it considered of a function, those it dropped included. {_LOCAL_NAME} Who finds "
@@ -204,12 +210,12 @@ RULES: tuple[Rule, ...] = (
          condition="A local symbol without a type is called .L<LETTERS><number>; both sides are equal but for the "
                    "number.",
          why=f"gcc numbers its labels; gas keeps those that point into string sections. {_LOCAL_NAME}"),
-    Rule(name="bug-table-line",
+    Rule(name="bug-table-line", seen="the kernel's log, where it warns",
          condition="In __bug_table, the relocations of both sides are equal and are exactly the pointers of records of"
                    " one layout of the machine; of a record only the u16 line differs, its flags and all else are "
                    "equal.",
          why="lib/bug.c only prints the line. The record's address, file and flags are compared."),
-    Rule(name="dyndbg-line",
+    Rule(name="dyndbg-line", seen="/proc/dynamic_debug/control",
          condition="In __dyndbg, the relocations of both sides are equal and are exactly the pointers of records of "
                    "one layout of the machine (struct _ddebug); of a record only the 18 bits of lineno differ.",
          why="lib/dynamic_debug.c prints the line and matches it against what a user asks for; nothing else reads it. "
@@ -225,16 +231,16 @@ RULES: tuple[Rule, ...] = (
          condition="A section is called .debug_* or .zdebug_* and is not allocated: it, its relocations, groups that "
                    "hold nothing else and local symbols in it may differ or be missing on one side; compressed or not.",
          why="Neither the kernel image nor a loaded module contains it."),
-    Rule(name="btf-sections",
+    Rule(name="btf-sections", seen="/sys/kernel/btf",
          condition="A section is called .BTF, .BTF.ext or .BTF.base and is not allocated: it and its relocations may "
                    "differ or be missing on one side.",
          why="BTF describes types, for tracers and BPF programs; pahole makes it from the debug information. No code "
              "of the kernel is made from it."),
-    Rule(name="build-id-note",
+    Rule(name="build-id-note", seen="/sys/kernel/notes",
          condition="In .note.gnu.build-id (SHT_NOTE), holding one GNU note of type 3 and no relocation, only the "
                    "descriptor's bytes differ.",
          why="It is a hash over the file; nothing in the kernel decides by it."),
-    Rule(name="version-string",
+    Rule(name="version-string", seen="/proc/version",
          condition="In init/version.o or init/version-timestamp.o, differing bytes lie in release or version of an "
                    "init_uts_ns that proves to be a struct new_utsname of Linux, or in the same two strings within "
                    "linux_banner, all else in it equal.",
@@ -255,3 +261,6 @@ RULES: tuple[Rule, ...] = (
          why="The linker reads the same code, data and names from both."),
 )
 """Every rule there is, in the order a report lists them."""
+
+SEEN: Mapping[str, str] = {rule.name: rule.seen for rule in RULES if rule.seen}
+"""Rule name to where a running kernel shows what the rule explains."""

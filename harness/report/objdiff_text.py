@@ -6,7 +6,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from harness.compare import elf
+from harness.compare import elf, noise
 from harness.compare.content import paired, units
 from harness.compare.elf import STT_FUNC, STT_OBJECT
 from harness.compare.facts import ObjectView
@@ -41,6 +41,9 @@ def counts(comparison: Comparison) -> list[str]:
     if c.link_scripts_changed:
         lines.append(f"{c.link_scripts_changed} of {c.link_scripts} linker scripts differ")
     lines += [f"  explained by {use.rule}: {use.sites} in {use.objects} objects" for use in c.rules]
+    seen = [f"{use.rule} in {noise.SEEN[use.rule]}" for use in c.rules if use.rule in noise.SEEN]
+    if seen:
+        lines.append(f"  a running kernel shows it all the same: {'; '.join(seen)}")
     if c.excluded:
         lines.append("  not compared: " + ", ".join(f"{count} {reason}" for reason, count in c.excluded))
     return lines
