@@ -8,6 +8,8 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,11 +61,8 @@ def objdiff(base: Path, patched: Path, strict: bool, show_all: bool, shown: str 
     if (proving and (strict or not (base.is_dir() and patched.is_dir()))) or (sources and not proving):
         raise UsageError("--prove is for two build folders, not with --strict; --base-source and --patched-source are "
                          "for --prove", where=f"{base}, {patched}")
-    gc.disable()  # one pass that keeps nearly all it makes
-    try:
+    with _keeping():
         comparison = compare(base, patched, strict=strict, copies=forks.cores())
-    finally:
-        gc.enable()
     if proving:
         comparison = _proved(comparison, base, patched, sources, quiet)
     opened = Opened(comparison)
@@ -76,8 +75,20 @@ def objdiff(base: Path, patched: Path, strict: bool, show_all: bool, shown: str 
     elif shown:
         click.echo("\n".join(objdiff_text.show(opened, shown, shutil.get_terminal_size((80, 24)).columns)))
     else:
-        click.echo("\n".join(objdiff_text.summary(opened, None if show_all else objdiff_text.LIMIT)))
+        with _keeping():
+            lines = objdiff_text.summary(opened, None if show_all else objdiff_text.LIMIT)
+        click.echo("\n".join(lines))
     sys.exit(ExitCode.PASSED if comparison.identical_code else ExitCode.FAILED)
+
+
+@contextmanager
+def _keeping() -> Iterator[None]:
+    """No search for garbage in a pass that keeps nearly all it makes."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _proved(comparison: Comparison, base: Path, patched: Path, sources: dict[str, Path], quiet: bool) -> Comparison:

@@ -15,16 +15,14 @@ include/linux/dynamic_debug.h, tools/objtool/check.c.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING
 
 from harness.compare.elf import SHF_EXECINSTR, content
 from harness.compare.machine import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.compare.machine import Lines, Machine
     from harness.compare.model import Model, Target
@@ -36,7 +34,7 @@ class Table:
 
     Attributes:
         name: what a reader calls it.
-        section: the section's name.
+        sections: names of the sections that it is.
         layouts: those that are known, of any machine and kernel. Without one the proof compares the section as it is.
         pointers: how many relocations a record may have whose layout is not known; none where a symbol covers each.
         index: the section that says whose each part of this one is: its n-th record's first pointer says whose, the
@@ -44,14 +42,14 @@ class Table:
     """
 
     name: str
-    section: re.Pattern[str]
+    sections: tuple[str, ...]
     layouts: tuple[Layout, ...] = ()
     pointers: tuple[int, ...] = ()
     index: str = ""
 
 
-def _row(name: str, section: str, *layouts: Layout, pointers: tuple[int, ...] = (), index: str = "") -> Table:
-    return Table(name=name, section=re.compile(section), layouts=layouts, pointers=pointers, index=index)
+def _row(name: str, sections: str, *layouts: Layout, pointers: tuple[int, ...] = (), index: str = "") -> Table:
+    return Table(name=name, sections=tuple(sections.split()), layouts=layouts, pointers=pointers, index=index)
 
 
 _SHORT, _LONG = Layout(4, (0,)), Layout(8, (0,))
@@ -59,32 +57,35 @@ _PAIR = Layout(8, (0, 4))
 
 TABLES: tuple[Table, ...] = (
     # searched for an address, or sorted at build time or at boot
-    _row("exception table", r"__ex_table", Layout(12, (0, 4)), _PAIR, pointers=(2,)),
-    _row("bug table", r"__bug_table", Layout(12, (0, 4)), Layout(24, (0, 8)), _LONG, pointers=(2, 1)),
-    _row("jump labels", r"__jump_table", Layout(16, (0, 4, 8)), pointers=(3,)),
-    _row("static calls", r"\.static_call_sites", _PAIR, pointers=(2,)),
-    _row("ftrace sites", r"__mcount_loc", _LONG, _SHORT, pointers=(1,)),
-    _row("ftrace sites", r"__patchable_function_entries", pointers=(1,)),
-    _row("unwind table", r"\.orc_unwind_ip", _SHORT, pointers=(1,)),
-    _row("unwind table", r"\.orc_unwind", Layout(6, ()), index=".orc_unwind_ip"),
+    _row("exception table", "__ex_table", Layout(12, (0, 4)), _PAIR, pointers=(2,)),
+    _row("bug table", "__bug_table", Layout(12, (0, 4)), Layout(24, (0, 8)), _LONG, pointers=(2, 1)),
+    _row("jump labels", "__jump_table", Layout(16, (0, 4, 8)), pointers=(3,)),
+    _row("static calls", ".static_call_sites", _PAIR, pointers=(2,)),
+    _row("ftrace sites", "__mcount_loc", _LONG, _SHORT, pointers=(1,)),
+    _row("ftrace sites", "__patchable_function_entries", pointers=(1,)),
+    _row("unwind table", ".orc_unwind_ip", _SHORT, pointers=(1,)),
+    _row("unwind table", ".orc_unwind", Layout(6, ()), index=".orc_unwind_ip"),
     # each record is applied to its place, whatever the others say
-    _row("alternatives", r"\.altinstructions", Layout(12, (0, 4)), Layout(14, (0, 4)), pointers=(2,)),
-    _row("alternatives", r"\.altinstr_replacement", index=".altinstructions"),
-    _row("lock prefixes", r"\.smp_locks", _SHORT, pointers=(1,)),
-    _row("paravirt sites", r"\.parainstructions", pointers=(1,)),
-    _row("retpoline sites", r"\.retpoline_sites|\.return_sites|\.call_sites", _SHORT, pointers=(1,)),
-    _row("retpoline sites", r"\.ibt_endbr_seal", pointers=(1,)),
+    _row("alternatives", ".altinstructions", Layout(12, (0, 4)), Layout(14, (0, 4)), pointers=(2,)),
+    _row("alternatives", ".altinstr_replacement", index=".altinstructions"),
+    _row("lock prefixes", ".smp_locks", _SHORT, pointers=(1,)),
+    _row("paravirt sites", ".parainstructions", pointers=(1,)),
+    _row("retpoline sites", ".retpoline_sites .return_sites .call_sites", _SHORT, pointers=(1,)),
+    _row("retpoline sites", ".ibt_endbr_seal", pointers=(1,)),
     # read by objtool, or by nothing at all: the linker leaves them out
-    _row("objtool annotations", r"\.discard\.(reachable|unreachable)", _SHORT, pointers=(1,)),
-    _row("objtool annotations", r"\.discard\.(retpoline_safe|instr_begin|instr_end|ibt_\w+)", pointers=(1,)),
-    _row("marks of what is kept", r"\.discard\.addressable", _LONG, _SHORT),
+    _row("objtool annotations", ".discard.reachable .discard.unreachable", _SHORT, pointers=(1,)),
+    _row("objtool annotations", ".discard.retpoline_safe .discard.instr_begin .discard.instr_end "
+         ".discard.ibt_endbr_noseal", pointers=(1,)),
+    _row("marks of what is kept", ".discard.addressable", _LONG, _SHORT),
 )
 
 
-@cache
+_BY_SECTION: Mapping[str, Table] = {section: row for row in TABLES for section in row.sections}
+
+
 def table(section: str) -> Table | None:
     """The row of a section's name."""
-    return next((row for row in TABLES if row.section.fullmatch(section)), None)
+    return _BY_SECTION.get(section)
 
 
 def owned(section: str) -> Table | None:
