@@ -21,7 +21,7 @@ E1000 = "drivers/net/ethernet/intel/e1000/e1000"
 PARTS = tuple(f"{E1000}_{part}.o" for part in ("main", "hw", "ethtool", "param"))
 OBJECTS = (f"{ADDR}.o", f"{E1000}.o")
 CONFIG = ("64BIT", "BUG", "DEBUG_BUGVERBOSE", "PRINTK", "PCI", "NET", "INET", "NETDEVICES", "ETHERNET",
-          "NET_VENDOR_INTEL", "MODULES")
+          "NET_VENDOR_INTEL", "MODULES", "UNWINDER_ORC")
 TOP = "/*\n * more\n */\n\n"
 
 
