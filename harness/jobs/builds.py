@@ -20,6 +20,7 @@ from harness.compare.layout import Layout, Unmeasured
 from harness.compare.values import Comparison
 from harness.deadline import Deadline
 from harness.jobs import boots, layouts, proof
+from harness.jobs.again import Side
 from harness.jobs.blame import Blame, by_rule, walk
 from harness.jobs.compared import code_digest, contents
 from harness.jobs.steps import Make, Stepped, steps
@@ -237,7 +238,7 @@ def prove(inputs: Inputs, comparison: Comparison, base: Build, patched: Build, *
     if saved is not None:
         return proof.restored(comparison, (saved / "proof.json").read_text(encoding="utf-8"))
     trees = [inputs.trees[side] for side in SIDES]
-    sides = [proof.Side(out=built.out, tree=prepare(tree, store, deadline=deadline))
+    sides = [Side(out=built.out, tree=prepare(tree, store, deadline=deadline))
              for built, tree in zip((base, patched), trees, strict=True)]
     progress.step(f"proving {comparison.explained} explained and {comparison.changed} changed objects "
                   f"of {patched.variant}")
