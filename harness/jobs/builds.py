@@ -26,9 +26,9 @@ from harness.jobs.steps import Make, Stepped, steps
 from harness.kernel import kbuild, kconfig, source
 from harness.kernel.collect import read_series
 from harness.kernel.kbuild import Build, Seed
-from harness.kernel.kbuild_box import Toolchain, toolchain
 from harness.kernel.kconfig import Config
 from harness.kernel.series import Series
+from harness.kernel.toolchain import Toolchain, toolchain
 from harness.kernel.tree import Tree, apply, difference, prepare
 from harness.plan.plan import Plan, SourceSpec
 from harness.report import model
@@ -93,7 +93,8 @@ def resolve(plan: Plan, deadline: Deadline, *, store: Store | None = None,
         InfraError: something the host must have is not installed, the sandbox does not work here, or a repository
                 cannot be reached.
     """
-    host.require()
+    row = arches.get(plan.arch)
+    host.require((row.emulator,))
     box = bwrap.describe(deadline)
     cache, root = store or Store(root=default_root()), plan.path.parent
     fetching = Deadline.after(FETCH_SECONDS)
@@ -104,8 +105,8 @@ def resolve(plan: Plan, deadline: Deadline, *, store: Store | None = None,
     pinned = _pinned(plan.source, cache, fetching, progress)
     trees = {"base": Tree(name="base", source=pinned, patches=base.patches, fuzz=plan.fuzz),
              "patched": Tree(name="patched", source=pinned, patches=(*base.patches, *patches.patches), fuzz=plan.fuzz)}
-    return Inputs(plan=plan, arch=arches.get(plan.arch), trees=trees, series=(base, patches), sandbox=box,
-                  toolchain=toolchain(deadline, plan.cc, dict(plan.make_vars)))
+    return Inputs(plan=plan, arch=row, trees=trees, series=(base, patches), sandbox=box,
+                  toolchain=toolchain(deadline, plan.cc, dict(plan.make_vars), arch=row))
 
 
 def _pinned(spec: SourceSpec, store: Store, deadline: Deadline, progress: Callable[[str], None]) -> source.Source:

@@ -75,10 +75,9 @@ class _Reader:
                 self.prompts.add(symbol)
 
 
-def read_tree(source: Path, make_arch: str) -> Kconfigs:
-    """Read every Kconfig file that `make_arch` can see; links are not followed."""
+def read_tree(source: Path, srcarch: str) -> Kconfigs:
+    """Read every Kconfig file that architecture `arch/<srcarch>` can see; links are not followed."""
     reader = _Reader()
-    srcarch = {"x86_64": "x86", "i386": "x86"}.get(make_arch, make_arch)
     for path in sorted(source.rglob("Kconfig*")):
         name = str(path.relative_to(source))
         if path.is_symlink() or not path.is_file() or name.startswith(("tools/", "scripts/", "Documentation/")):

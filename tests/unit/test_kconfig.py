@@ -51,7 +51,7 @@ def tree(tmp_path: Path) -> kconfig_why.Kconfigs:
     (tmp_path / "net" / "Kconfig").write_text(NET)
     (tmp_path / "arch" / "arm").mkdir(parents=True)
     (tmp_path / "arch" / "arm" / "Kconfig").write_text("config ARM_ONLY\n\tbool\n\tselect XFRM\n")
-    return kconfig_why.read_tree(tmp_path, "x86_64")
+    return kconfig_why.read_tree(tmp_path, "x86")
 
 
 def test_entries_conditions_and_selects_are_read(tree: kconfig_why.Kconfigs) -> None:
