@@ -54,6 +54,13 @@ def tree(tmp_path: Path) -> kconfig_why.Kconfigs:
     return kconfig_why.read_tree(tmp_path, "x86")
 
 
+def test_a_symbol_of_another_architecture_is_said_to_be_one(tree: kconfig_why.Kconfigs) -> None:
+    assert kconfig_why.reasons("ARM_ONLY", "y", {}, tree) == [
+        "this architecture has no such symbol; another has, at arch/arm/Kconfig:1"]
+    assert "XFRM" not in tree.elsewhere
+    assert not any(selector == "ARM_ONLY" for selector, _, _ in tree.selected["XFRM"])
+
+
 def test_entries_conditions_and_selects_are_read(tree: kconfig_why.Kconfigs) -> None:
     assert tree.where["XFRM"] == ("net/Kconfig:10",)
     assert "FAKE" not in tree.where
