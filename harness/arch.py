@@ -130,6 +130,13 @@ def names() -> tuple[str, ...]:
     return tuple(row.name for row in _ROWS)
 
 
+def packages(host: str) -> tuple[Package, ...]:
+    """What a `host` (`uname -m`) needs for the architectures besides its own, each once."""
+    rows = [row for row in _ROWS if host not in row.machines]
+    found = [package for row in rows for package in (row.emulator, row.compiler(host)) if package]
+    return tuple({package.name: package for package in found}.values())
+
+
 def get(name: str) -> Arch:
     """The row of architecture `name`.
 

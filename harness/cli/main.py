@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import sys
 import tempfile
@@ -176,17 +177,23 @@ def doctor(as_json: bool, cache: Path | None) -> None:
     from harness.store.store import default_root
 
     missing = [package for package in host.packages() if package.missing]
+    known = {package.name for package in host.packages()}
+    others = [package for package in arch.packages(platform.machine()) if package.name not in known]
     accel = boots.known_accel(open_store(cache), arch.native(), cli_common.progress().step)
     if as_json:
         click.echo(json.dumps({
             "missing": [{"package": item.name, "lacks": item.missing, "for": item.why} for item in missing],
+            "other_architectures": [{"package": item.name, "lacks": item.missing, "for": item.why} for item in others],
             **accel, "cache": str(cache or default_root()), "host": boots.host_facts()}, indent=1))
     else:
         for package in host.packages():
             state = f"MISSING {', '.join(package.missing)}" if package.missing else "ok"
-            click.echo(f"{package.name:20} {state:30} {package.why}")
+            click.echo(f"{package.name:22} {state:30} {package.why}")
+        for package in others:
+            state = f"not there: {', '.join(package.missing)}" if package.missing else "ok"
+            click.echo(f"{package.name:22} {state:30} {package.why}")
         for name, value in {**boots.host_facts(), **accel, "cache": str(cache or default_root())}.items():
-            click.echo(f"{name:20} {value}")
+            click.echo(f"{name:22} {value}")
     host.require()
 
 

@@ -50,10 +50,11 @@ def test_a_cross_compiler_is_asked_for_where_the_hosts_own_will_not_do(name: str
 
 
 def test_packages_have_the_names_that_debian_gives_them() -> None:
-    rows = [arch.get(name) for name in arch.names()]
-    found = {package.name for row in rows for package in (row.emulator, *map(row.compiler, HOSTS)) if package}
+    found = {package.name for machine in HOSTS for package in arch.packages(machine)}
     assert found == {"qemu-system-x86", "qemu-system-arm", "gcc-aarch64-linux-gnu", "gcc-i686-linux-gnu",
                      "gcc-x86-64-linux-gnu"}
+    assert [package.name for package in arch.packages("x86_64")] == [
+        "qemu-system-x86", "qemu-system-arm", "gcc-aarch64-linux-gnu"]
 
 
 @pytest.mark.parametrize("name", arch.names())
