@@ -21,7 +21,7 @@ from harness.guest import apt, rootfs
 from harness.jobs import suites
 from harness.kernel import kbuild
 from harness.kernel.kbuild import Build
-from harness.kernel.kbuild_box import Toolchain
+from harness.kernel.toolchain import Toolchain
 from harness.plan.plan import Plan, Suite
 from harness.store.store import Store, digest
 from harness.vm import accel

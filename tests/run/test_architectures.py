@@ -34,7 +34,7 @@ def test_the_customers_plan_holds_with_both_options(run: Runner, arch: str) -> N
     for side in ("base", "patched"):
         assert "answered over SSH" in only(ran, "boot", f"{side}/both")
     ran_suites = {Path(row["id"]).name: len(row["tests"]) for row in ran.rows("suite")}
-    assert set(ran_suites) == {"test_link.py", "test_bridge.py", "test_ipsec.py", "test_bridged_ipsec.py"}
+    assert set(ran_suites) >= {"test_link.py", "test_bridge.py", "test_ipsec.py", "test_bridged_ipsec.py"}
     assert all(ran_suites.values())
 
 
