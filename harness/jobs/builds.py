@@ -281,6 +281,7 @@ def input_facts(inputs: Inputs) -> dict[str, object]:
     return {
         "source": str(pinned), "source_sha256": pinned.sha256, **commit,
         "arch": inputs.arch.name, "cc": inputs.toolchain.cc_version, "ld": inputs.toolchain.ld_version,
+        "toolchain": {row.variable: f"{row.name}: {row.version}" for row in inputs.toolchain.programs},
         "base": [patch.subject for patch in inputs.trees["base"].patches],
         "series": [patch.subject for patch in inputs.trees["patched"].patches[len(inputs.trees["base"].patches):]],
         "covers": [{"subject": model.clean(cover.subject), "text": model.clean(cover.text)}
