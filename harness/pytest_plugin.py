@@ -24,7 +24,7 @@ from harness.deadline import Deadline
 from harness.errors import HarnessError, KernelError, UsageError
 from harness.jobs.suites import Session
 from harness.kernel import module
-from harness.kernel.kbuild_box import toolchain
+from harness.kernel.toolchain import toolchain
 from harness.lab import topology as topologies
 from harness.lab.bench import Lab, up
 from harness.lab.kernel import Kernel, parse_config
@@ -163,10 +163,10 @@ def module_file(request: pytest.FixtureRequest, session: Session) -> Callable[[s
     """
     def build(folder: str) -> Path:
         deadline = Deadline.after(_MODULE)
-        make_vars = dict(pair.split("=", 1) for pair in session.make_vars)
+        row, make_vars = arch.get(session.arch), dict(pair.split("=", 1) for pair in session.make_vars)
         return module.build(request.path.parent / folder, kernel=session.build, tree=Path(session.source),
-                            out=Path(session.out), arch=arch.get(session.arch), deadline=deadline,
-                            toolchain=toolchain(deadline, session.cc, make_vars), store=Store(root=Path(session.cache)))
+                            out=Path(session.out), arch=row, deadline=deadline, store=Store(root=Path(session.cache)),
+                            toolchain=toolchain(deadline, session.cc, make_vars, arch=row))
 
     return build
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness import arch as arches
+
 if TYPE_CHECKING:
     from harness.report.progress import Progress
     from harness.store.store import Store
@@ -17,6 +19,8 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as
 QUIET = click.option("--quiet", "-q", is_flag=True, help="No progress on standard error.")
 CACHE = click.option("--cache", type=click.Path(path_type=Path, file_okay=False), envvar="HARNESS_CACHE",
                      help="The cache of sources, builds and userlands.  [default: in the user's cache folder]")
+ARCH = click.option("--arch", type=click.Choice(arches.names()), default=None,
+                    help="The kernels' architecture.  [default: the plan's]")
 VARIANT = click.option("--variant", "-v", "variants", multiple=True, metavar="NAME",
                        help="Only this variant of the plan; may be given several times.")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.common import CACHE, JSON, PLAN, QUIET, VARIANT, open_store, progress
+from harness.cli.common import ARCH, CACHE, JSON, PLAN, QUIET, VARIANT, open_store, progress
 from harness.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -106,12 +106,13 @@ def _proved(comparison: Comparison, base: Path, patched: Path, sources: dict[str
 @click.command()
 @PLAN
 @VARIANT
+@ARCH
 @click.option("--all", "-a", "everything", is_flag=True, help="Show every function and datum.")
 @CACHE
 @JSON
 @QUIET
-def blame(plan: Path, variants: tuple[str, ...], everything: bool, cache: Path | None, as_json: bool,
-          quiet: bool) -> None:
+def blame(plan: Path, variants: tuple[str, ...], arch: str | None, everything: bool, cache: Path | None,
+          as_json: bool, quiet: bool) -> None:
     """Say which patch of PLAN's series changed which function.
 
     The series is built patch by patch, each kernel from the one before it. All kernels stay in the cache, so a walk
@@ -122,7 +123,7 @@ def blame(plan: Path, variants: tuple[str, ...], everything: bool, cache: Path |
     from harness.plan.plan import read_plan
     from harness.report import blame as report
 
-    read, store, told = read_plan(plan), open_store(cache), progress(quiet)
+    read, store, told = read_plan(plan, arch or ""), open_store(cache), progress(quiet)
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
     inputs = builds.resolve(read, Deadline.after(60), store=store, progress=told.step)
     found = [builds.blame(inputs, name, store=store, progress=told) for name in names]
@@ -156,11 +157,12 @@ def size(base: Path, patched: Path, everything: bool, as_json: bool) -> None:
 @click.option("--header", "headers", required=True, multiple=True, metavar="FILE",
               help="What to include for it, as linux/skbuff.h; may be given several times.")
 @VARIANT
+@ARCH
 @CACHE
 @JSON
 @QUIET
-def layout(plan: Path, struct: str, headers: tuple[str, ...], variants: tuple[str, ...], cache: Path | None,
-           as_json: bool, quiet: bool) -> None:
+def layout(plan: Path, struct: str, headers: tuple[str, ...], variants: tuple[str, ...], arch: str | None,
+           cache: Path | None, as_json: bool, quiet: bool) -> None:
     """Show how a structure lies in memory before and after the series, side by side.
 
     Exit code 1 when a side has no such structure.
@@ -174,7 +176,7 @@ def layout(plan: Path, struct: str, headers: tuple[str, ...], variants: tuple[st
     if not re.fullmatch(TAG, struct) or not all(re.fullmatch(HEADER, header) for header in headers):
         raise UsageError("this is no structure of a header", where=f"struct {struct} of {', '.join(headers)}",
                          hint="--struct sk_buff --header linux/skbuff.h")
-    read, store, told = read_plan(plan), open_store(cache), progress(quiet)
+    read, store, told = read_plan(plan, arch or ""), open_store(cache), progress(quiet)
     inputs = builds.resolve(read, Deadline.after(60), store=store, progress=told.step)
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
     found = {}

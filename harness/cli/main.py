@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import sys
 import tempfile
@@ -21,7 +22,7 @@ import click
 from harness.cli import cache as cli_cache
 from harness.cli import common as cli_common
 from harness.cli import compare as cli_compare
-from harness.cli.common import CACHE, JSON, PLAN, QUIET, VARIANT, open_store
+from harness.cli.common import ARCH, CACHE, JSON, PLAN, QUIET, VARIANT, open_store
 from harness.errors import ExitCode, HarnessError, InfraError, UsageError
 
 _ACCEL = click.option("--accel", type=click.Choice(["kvm", "tcg"]), default=None,
@@ -48,6 +49,7 @@ def cli() -> None:
 @cli.command()
 @PLAN
 @VARIANT
+@ARCH
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False),
               help="The run folder.  [default: runs/PLAN-TIME]")
 @_ACCEL
@@ -57,8 +59,8 @@ def cli() -> None:
 @_REQUIRE_SANDBOX
 @click.option("--walk/--no-walk", default=True, show_default=True,
               help="Where a claim on objects or sizes fails, walk the series to say which patch did it.")
-def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | None, cache: Path | None, as_json: bool,
-        quiet: bool, walk: bool) -> None:
+def run(plan: Path, variants: tuple[str, ...], arch: str | None, out: Path | None, accel: str | None,
+        cache: Path | None, as_json: bool, quiet: bool, walk: bool) -> None:
     """Build, compare, boot, test and judge everything in PLAN.
 
     The run folder gets results.json, junit.xml, every build log, console log and object comparison, and repeat.sh,
@@ -70,14 +72,15 @@ def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | No
     from harness.plan.plan import read_plan
     from harness.report import model, terminal
 
-    read = read_plan(plan)
+    read = read_plan(plan, arch or "")
     for name in variants:
         read.variant(name)
     options = [("--variant", name) for name in variants]
-    options += [(name, str(value)) for name, value in (("--accel", accel), ("--cache", cache)) if value]
+    options += [(name, str(value)) for name, value in (("--arch", arch), ("--accel", accel), ("--cache", cache))
+                if value]
     again = ["harness", "run", str(plan.resolve()), *(word for option in options for word in option),
              *(() if walk else ("--no-walk",))]
-    folder = out or Path("runs") / f"{read.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    folder = out or Path("runs") / f"{read.name}{f'-{arch}' if arch else ''}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     _new_folder(folder)
     report = engine.run(read, store=open_store(cache), out=folder.resolve(), progress=cli_common.progress(quiet),
                         variants=variants, accel=accel or "", walking=walk, command=again)
@@ -93,6 +96,7 @@ def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | No
 @cli.command()
 @PLAN
 @VARIANT
+@ARCH
 @click.option("--side", type=click.Choice(["base", "patched", "both"]), default="both", show_default=True,
               help="The tree: before the series, after it, or both.")
 @click.option("--each-patch", "each", is_flag=True,
@@ -104,15 +108,15 @@ def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | No
 @JSON
 @QUIET
 @_REQUIRE_SANDBOX
-def build(plan: Path, variants: tuple[str, ...], side: str, each: bool, extra: str | None, cache: Path | None,
-          as_json: bool, quiet: bool) -> None:
+def build(plan: Path, variants: tuple[str, ...], arch: str | None, side: str, each: bool, extra: str | None,
+          cache: Path | None, as_json: bool, quiet: bool) -> None:
     """Build the kernels of PLAN (or take them from the cache) and say where they are."""
     from harness.deadline import Deadline
     from harness.jobs import builds
     from harness.plan.plan import read_plan
     from harness.report import steps
 
-    read, store, progress = read_plan(plan), open_store(cache), cli_common.progress(quiet)
+    read, store, progress = read_plan(plan, arch or ""), open_store(cache), cli_common.progress(quiet)
     inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
     inputs = replace(builds.applied(inputs, store=store, progress=progress), extra_warnings=extra or "")
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
@@ -137,20 +141,21 @@ def build(plan: Path, variants: tuple[str, ...], side: str, each: bool, extra: s
 @cli.command()
 @PLAN
 @click.option("--variant", "-v", "variant", required=True, metavar="NAME", help="The variant to boot.")
+@ARCH
 @_SIDE
 @click.option("--command", "-c", "command", metavar="COMMAND",
               help="Run this in the guest's shell and end with its exit code, in place of an interactive shell.")
 @_ACCEL
 @CACHE
 @QUIET
-def boot(plan: Path, variant: str, side: str, command: str | None, accel: str | None, cache: Path | None,
-         quiet: bool) -> None:
+def boot(plan: Path, variant: str, arch: str | None, side: str, command: str | None, accel: str | None,
+         cache: Path | None, quiet: bool) -> None:
     """Boot one kernel of PLAN and open a shell in it over SSH; the machine ends with the shell."""
     from harness.deadline import Deadline
     from harness.jobs import boots, builds
     from harness.plan.plan import read_plan
 
-    read, store, progress = read_plan(plan), open_store(cache), cli_common.progress(quiet)
+    read, store, progress = read_plan(plan, arch or ""), open_store(cache), cli_common.progress(quiet)
     read.variant(variant)
     inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
     config = builds.configure(inputs, side, variant, store=store, progress=progress)
@@ -172,17 +177,23 @@ def doctor(as_json: bool, cache: Path | None) -> None:
     from harness.store.store import default_root
 
     missing = [package for package in host.packages() if package.missing]
+    known = {package.name for package in host.packages()}
+    others = [package for package in arch.packages(platform.machine()) if package.name not in known]
     accel = boots.known_accel(open_store(cache), arch.native(), cli_common.progress().step)
     if as_json:
         click.echo(json.dumps({
             "missing": [{"package": item.name, "lacks": item.missing, "for": item.why} for item in missing],
+            "other_architectures": [{"package": item.name, "lacks": item.missing, "for": item.why} for item in others],
             **accel, "cache": str(cache or default_root()), "host": boots.host_facts()}, indent=1))
     else:
         for package in host.packages():
             state = f"MISSING {', '.join(package.missing)}" if package.missing else "ok"
-            click.echo(f"{package.name:20} {state:30} {package.why}")
+            click.echo(f"{package.name:22} {state:30} {package.why}")
+        for package in others:
+            state = f"not there: {', '.join(package.missing)}" if package.missing else "ok"
+            click.echo(f"{package.name:22} {state:30} {package.why}")
         for name, value in {**boots.host_facts(), **accel, "cache": str(cache or default_root())}.items():
-            click.echo(f"{name:20} {value}")
+            click.echo(f"{name:22} {value}")
     host.require()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import proc
-from harness.arch import Arch
+from harness.arch import Arch, native
 from harness.claims import Row, Verdict
 from harness.deadline import Deadline
 from harness.errors import KernelError
-from harness.guest import rootfs
+from harness.guest import apt, rootfs
 from harness.jobs import suites
+from harness.kernel import kbuild
 from harness.kernel.kbuild import Build
-from harness.kernel.kbuild_box import Toolchain
+from harness.kernel.toolchain import Toolchain
 from harness.plan.plan import Plan, Suite
 from harness.store.store import Store, digest
 from harness.vm import accel
@@ -40,24 +42,45 @@ def userland(store: Store, arch: Arch, *, progress: Callable[[str], None]) -> Pa
         InfraError: a package cannot be had.
     """
     deadline = Deadline.after(_USERLAND_SECONDS)
-    store.root.mkdir(parents=True, exist_ok=True)
-    key = rootfs.rootfs_key(arch=arch, memo=store.root / "apt-resolved.json", deadline=deadline)
+    lists = _lists(store, arch, deadline, progress)
 
     def make(stage: Path) -> None:
-        rootfs.build_rootfs(stage / "initramfs.cpio", arch=arch, deadline=deadline, progress=progress)
+        rootfs.build_rootfs(stage / "initramfs.cpio", arch=arch, lists=lists, deadline=deadline, progress=progress)
 
-    return store.get("rootfs", digest("rootfs", key), make, deadline=deadline, waiting=progress) / "initramfs.cpio"
+    key = digest("rootfs", _rootfs_key(store, arch, lists, deadline))
+    return store.get("rootfs", key, make, deadline=deadline, waiting=progress, what=arch.name) / "initramfs.cpio"
+
+
+def _lists(store: Store, arch: Arch, deadline: Deadline, progress: Callable[[str], None]) -> Path | None:
+    """Package lists of another architecture than the host's, as old as the host's own; None for the host's."""
+    if arch == native():
+        return None
+
+    def make(stage: Path) -> None:
+        progress(f"fetching Debian's package lists for {arch.debian}")
+        with tempfile.TemporaryDirectory(prefix="harness-apt-") as state:
+            apt.fetch_lists(arch, stage, Path(state), deadline=deadline, progress=progress)
+
+    key = digest("apt-lists", arch.debian, apt.host_stamp())
+    return store.get("apt", key, make, deadline=deadline, waiting=progress, what=f"package lists of {arch.debian}")
+
+
+def _rootfs_key(store: Store, arch: Arch, lists: Path | None, deadline: Deadline) -> tuple[str, ...]:
+    store.root.mkdir(parents=True, exist_ok=True)
+    return rootfs.rootfs_key(arch=arch, lists=lists, memo=store.root / f"apt-resolved-{arch.debian}.json",
+                             deadline=deadline)
 
 
 def accelerator(store: Store, arch: Arch, kernel: Path, *, override: str, progress: Callable[[str], None]) -> Accel:
     """The accelerator for a run: `override`, or the fastest that really boots `kernel` (`harness.vm.accel`)."""
     deadline = Deadline.after(_USERLAND_SECONDS)
-    key = rootfs.rootfs_key(arch=arch, memo=store.root / "apt-resolved.json", deadline=deadline)
+    lists = _lists(store, arch, deadline, progress)
 
     def make(stage: Path) -> None:
-        rootfs.build_bare_rootfs(stage / "bare.cpio", arch=arch, deadline=deadline, progress=progress)
+        rootfs.build_bare_rootfs(stage / "bare.cpio", arch=arch, lists=lists, deadline=deadline, progress=progress)
 
-    bare = store.get("rootfs", digest("bare", key), make, deadline=deadline, waiting=progress) / "bare.cpio"
+    key = digest("bare", _rootfs_key(store, arch, lists, deadline))
+    bare = store.get("rootfs", key, make, deadline=deadline, waiting=progress, what=f"bare, {arch.name}") / "bare.cpio"
     return accel.choose(kernel, bare, cache=store.root / "accel.json", deadline=deadline, override=override or None,
                         arch=arch, progress=progress)
 
@@ -147,7 +170,8 @@ class Lab:
 
 def known_accel(store: Store, arch: Arch, progress: Callable[[str], None]) -> dict[str, str]:
     """What `harness doctor` says of the accelerator: the verdict of booting a kernel from the cache, if any."""
-    kernels = sorted(store.root.glob(f"build/*/data/out/{arch.image}"))
+    kernels = [path for path in sorted(store.root.glob(f"build/*/data/out/{arch.image}"))
+               if kbuild.arch_of(path.parents[len(arch.image.parts)]) == arch.name]
     if not kernels:
         return {"accelerator": "unknown",
                 "why": "KVM is believed only after it has booted a real Linux: `harness build` one first"}

@@ -27,9 +27,9 @@ from harness.jobs.steps import Make, Stepped, steps
 from harness.kernel import kbuild, kconfig, source
 from harness.kernel.collect import read_series
 from harness.kernel.kbuild import Build, Seed
-from harness.kernel.kbuild_box import Toolchain, toolchain
 from harness.kernel.kconfig import Config
 from harness.kernel.series import Series
+from harness.kernel.toolchain import Toolchain, toolchain
 from harness.kernel.tree import Tree, apply, difference, prepare
 from harness.plan.plan import Plan, SourceSpec
 from harness.report import model
@@ -94,7 +94,8 @@ def resolve(plan: Plan, deadline: Deadline, *, store: Store | None = None,
         InfraError: something the host must have is not installed, the sandbox does not work here, or a repository
                 cannot be reached.
     """
-    host.require()
+    row = arches.get(plan.arch)
+    host.require((row.emulator,))
     box = bwrap.describe(deadline)
     cache, root = store or Store(root=default_root()), plan.path.parent
     fetching = Deadline.after(FETCH_SECONDS)
@@ -105,8 +106,8 @@ def resolve(plan: Plan, deadline: Deadline, *, store: Store | None = None,
     pinned = _pinned(plan.source, cache, fetching, progress)
     trees = {"base": Tree(name="base", source=pinned, patches=base.patches, fuzz=plan.fuzz),
              "patched": Tree(name="patched", source=pinned, patches=(*base.patches, *patches.patches), fuzz=plan.fuzz)}
-    return Inputs(plan=plan, arch=arches.get(plan.arch), trees=trees, series=(base, patches), sandbox=box,
-                  toolchain=toolchain(deadline, plan.cc, dict(plan.make_vars)))
+    return Inputs(plan=plan, arch=row, trees=trees, series=(base, patches), sandbox=box,
+                  toolchain=toolchain(deadline, plan.cc, dict(plan.make_vars), arch=row))
 
 
 def _pinned(spec: SourceSpec, store: Store, deadline: Deadline, progress: Callable[[str], None]) -> source.Source:
@@ -281,6 +282,7 @@ def input_facts(inputs: Inputs) -> dict[str, object]:
     return {
         "source": str(pinned), "source_sha256": pinned.sha256, **commit,
         "arch": inputs.arch.name, "cc": inputs.toolchain.cc_version, "ld": inputs.toolchain.ld_version,
+        "toolchain": {row.variable: f"{row.name}: {row.version}" for row in inputs.toolchain.programs},
         "base": [patch.subject for patch in inputs.trees["base"].patches],
         "series": [patch.subject for patch in inputs.trees["patched"].patches[len(inputs.trees["base"].patches):]],
         "covers": [{"subject": model.clean(cover.subject), "text": model.clean(cover.text)}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import re
 import socket
 import tempfile
@@ -81,7 +82,7 @@ def probe(kernel: Path, bare_initrd: Path, *, arch: Arch, deadline: Deadline) ->
         return Accel(name="tcg", reason=f"there is no {_DEVICE}")
     if not os.access(_DEVICE, os.R_OK | os.W_OK):
         return Accel(name="tcg", reason=f"{_DEVICE} may not be opened (is the user in the group kvm?)")
-    if arch != native():
+    if platform.machine() not in arch.kvm_hosts:
         return Accel(name="tcg", reason=f"KVM does not run {arch.name} on this host")
     try:
         seconds = bare_boot(kernel, bare_initrd, arch=arch, accel="kvm", deadline=deadline.within(_PATIENCE))

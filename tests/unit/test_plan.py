@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness import arch
 from harness.claims import Check, LayoutStatement
 from harness.errors import UsageError
 from harness.kernel.gitrange import GitRange
@@ -93,6 +94,9 @@ def test_a_small_plan_has_defaults(tmp_path: Path) -> None:
     ("claims:", "make_vars: {O: /tmp}\nclaims:", 5, "`O` cannot be set here"),
     ("claims:", "make_vars: {hostcflags: x}\nclaims:", 5, "'hostcflags' is no variable of make"),
     ("claims:", "cc: gcc -O3\nclaims:", 5, "`cc` must be a compiler"),
+    ("claims:", "arch: vax\nclaims:", 5, "`arch` must be one of x86_64, i386, arm64, not the value 'vax'"),
+    ("expect: identical", "arch: [i386, vax]", 6, "`arch` must be one of x86_64, i386, arm64, not the value 'vax'"),
+    ("claims:", "make_vars: {CROSS_COMPILE: x-}\nclaims:", 5, "`CROSS_COMPILE` cannot be set here"),
     ("claims:", "lab: {memory: much}\nclaims:", 5, "`memory` must be a whole number"),
     ("claims:", "lab: {memory: 3}\nclaims:", 5, "`memory` must be at least 64, not 3"),
     ("claims:", "suites: [no/such.py]\nclaims:", 5, "no suite 'no/such.py'"),
@@ -102,6 +106,28 @@ def test_bad_plans_name_file_line_and_remedy(tmp_path: Path, old: str, new: str,
     with pytest.raises(UsageError, match=message) as caught:
         read_plan(plan(tmp_path, GOOD.replace(old, new, 1)))
     assert caught.value.where == f"{tmp_path}/plan.yaml:{line}"
+
+
+def test_fragments_and_claims_follow_the_architecture(tmp_path: Path) -> None:
+    folder = plan(tmp_path, GOOD.replace("qemu-x86_64", "qemu").replace("claims:", """arch: i386
+claims:
+  pc: {says: x, check: size, variants: [none], arch: [x86_64, i386]}
+  arm: {says: x, check: size, variants: [none], arch: arm64}"""))
+    for asked, said, claims in (("", "i386", ["pc", "C1"]), ("x86_64", "x86_64", ["pc", "C1"]),
+                               ("arm64", "arm64", ["arm", "C1"])):
+        read = read_plan(folder, asked)
+        assert read.arch == said
+        assert [path.name for path in read.variants[0].fragments] == [f"qemu-{said}.config", "net.config"]
+        assert [claim.id for claim in read.claims] == claims
+    with pytest.raises(UsageError, match="unknown architecture 'vax'"):
+        read_plan(folder, "vax")
+
+
+def test_the_customers_plan_reads_for_every_architecture() -> None:
+    for name in arch.names():
+        read = read_plan(ROOT / "patches" / "skb-extensions", name)
+        assert {path.name for row in read.variants for path in row.fragments} >= {f"qemu-{name}.config"}
+        assert len([claim for claim in read.claims if claim.layout and claim.layout.size_delta == -8]) == 1
 
 
 LAYOUT = GOOD + """\

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Machines to QEMU's argv and the kernel command line; NICs and their table; architectures."""
+"""Machines to QEMU's argv and the kernel command line; NICs and their table."""
 
 from __future__ import annotations
 
@@ -106,11 +106,3 @@ def test_the_table_of_models() -> None:
     assert nics.model("e100").device == "i82559c"
     with pytest.raises(UsageError, match="known: virtio-net-pci, e1000"):
         nics.model("ne3000")
-
-
-def test_architectures() -> None:
-    row = arch.get("x86_64")
-    assert (row.make_arch, str(row.image), row.cpu("kvm")) == ("x86_64", "arch/x86/boot/bzImage", "host")
-    assert arch.names() == ("x86_64",)
-    with pytest.raises(UsageError, match="known: x86_64"):
-        arch.get("pdp11")
