@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 
 
@@ -41,6 +42,12 @@ class Kind(StrEnum):
     OOM = "out of memory"
     ALLOCATION = "page allocation failure"
     REBOOT = "unexpected reboot"
+    DROPPED = "printk messages dropped"
+    SILENCE = "silence"
+
+
+STACKLESS = frozenset((Kind.OOM, Kind.REBOOT, Kind.DROPPED, Kind.SILENCE, Kind.NETDEV, Kind.LEAK))
+"""Reports that are whole without a stack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +58,13 @@ class Rule:
         kind: what a line that matches opens.
         pattern: searched in the line without its timestamp.
         fatal: whether a test may not go on after it.
+        alone: whether it is a report of one line, which may stand anywhere in another.
     """
 
     kind: Kind
     pattern: re.Pattern[str]
     fatal: bool = True
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +74,22 @@ class Ignore:
     Attributes:
         pattern: searched in the line without its timestamp.
         reason: why it is harmless.
+        expires: the last day on which that is believed; None for ever.
+        where: the file and line that says so, for messages.
     """
 
     pattern: re.Pattern[str]
     reason: str
+    expires: date | None = None
+    where: str = ""
+
+    def expired(self, today: date) -> bool:
+        """Whether its last day has passed."""
+        return self.expires is not None and today > self.expires
 
 
-def _rule(kind: Kind, pattern: str, *, fatal: bool = True) -> Rule:
-    return Rule(kind=kind, pattern=re.compile(pattern), fatal=fatal)
+def _rule(kind: Kind, pattern: str, *, fatal: bool = True, alone: bool = False) -> Rule:
+    return Rule(kind=kind, pattern=re.compile(pattern), fatal=fatal, alone=alone)
 
 
 def _ignore(pattern: str, reason: str) -> Ignore:
@@ -113,8 +130,8 @@ RULES = (
                         r"BUG: MAX_(?:LOCKDEP|STACK_TRACE|LOCK)\w+ too low|INFO: trying to register non-static key|"
                         r"BUG: (?:spinlock|rwlock|mutex|rwsem)\b|DEBUG_LOCKS_WARN_ON|"
                         r"possible deadlock|WARNING: Nested lock"),
-    _rule(Kind.REFCOUNT, r"refcount_t: "),
-    _rule(Kind.NETDEV, r"unregister_netdevice: waiting for \S+ to become free"),
+    _rule(Kind.REFCOUNT, r"refcount_t: |WARNING: .*\blib/refcount\.c:\d+"),
+    _rule(Kind.NETDEV, r"unregister_netdevice: waiting for \S+ to become free", alone=True),
     _rule(Kind.SLAB, r"BUG \S.*(?:Not tainted|Tainted).*?: |"
                      r"BUG [\w:-]+(?: \(.*\))?: (?:Objects remaining|Redzone|Poison|"
                      r"Object |Padding|Freepointer|Wrong |Freechain|Freelist|Left Redzone|Right Redzone)|"
@@ -138,7 +155,7 @@ RULES = (
                      r"Oops(?::| \[#| - |\[#)"),
     _rule(Kind.BUG, r"kernel BUG (?:at|in) |\bBUG: [A-Z]|\bBUG: (?!unable|soft|sleeping|scheduling|bad)\S|"
                     r"BUG: bad |"
-                    r"PANIC: .*|ASSERTION? [Ff]ailed|ASSERT FAILED|Assertion failed:"),
+                    r"PANIC: .*|rust_kernel: panicked at|ASSERTION? [Ff]ailed|ASSERT FAILED|Assertion failed:"),
     _rule(Kind.WARNING, r"WARNING: (?:CPU: ?\d+|.* at |kernel stack|[a-z].*\+0x)|-{8,}\[ cut here \]-{8,}|"
                         r"WARNING: can't dereference|^WARNING: |ODEBUG: (?:free|init|activate|deactivate|assert)"),
     _rule(Kind.OOM, r"Out of memory(?: \(oom_kill_allocating_task\))?: Kill(?:ed)? process|invoked oom-killer|"
@@ -164,10 +181,10 @@ IGNORES = (
 )
 
 HINTS = tuple(hint.encode() for hint in (
-    "BUG", "WARNING", "INFO: ", "UBSAN", "unreferenced object", "kmemleak", "rcu", "refcount_t", "unregister_netdevice",
-    "orruption", "nable to handle", "Oops", "Internal error", "stack", "general protection", "[#", "PANIC", "Bad mode",
-    "ssert", "ASSERT", "cut here", "ut of memory", "oom-killer", "panic", "allocation failure", "vmalloc",
-    "Linux version", "SeaBIOS", "LOCKUP", "LOCKS_WARN", "possible deadlock", "slab", "usercopy", "nhandled", "bad area",
-    "nrecoverable", "unexpected system", "kernel tried",
+    "messages dropped", "panicked", "BUG", "WARNING", "INFO: ", "UBSAN", "unreferenced object", "kmemleak", "rcu",
+    "refcount_t", "unregister_netdevice", "orruption", "nable to handle", "Oops", "Internal error", "stack",
+    "general protection", "[#", "PANIC", "Bad mode", "ssert", "ASSERT", "cut here", "ut of memory", "oom-killer",
+    "panic", "allocation failure", "vmalloc", "Linux version", "SeaBIOS", "LOCKUP", "LOCKS_WARN", "possible deadlock",
+    "slab", "usercopy", "nhandled", "bad area", "nrecoverable", "unexpected system", "kernel tried",
 ))
 """Every line that a rule can match has one of these: looking for them first is many times faster than the rules."""
