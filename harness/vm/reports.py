@@ -167,6 +167,7 @@ RULES = (
 )
 
 IGNORES = (
+    _ignore(r"^(?:TITLE|ALT|START|FRAME): ", "headers of a saved log that say what is in it"),
     _ignore(r"INFO: lockdep is turned off", "said in passing inside other reports"),
     _ignore(r"INFO: NMI handler .* took too (?:long|lo)", "a slow host"),
     _ignore(r"INFO: Stall ended before state dump start", "the stall it speaks of was reported"),

@@ -198,7 +198,8 @@ def test_an_interrupt_leaves_no_qemu(spec: MachineSpec, tmp_path: Path) -> None:
         assert qemus("ctrlc")
         raise KeyboardInterrupt
     assert not qemus("ctrlc")
-    assert sorted(path.name for path in (tmp_path / "ctrlc").iterdir()) == ["console.log", "known_hosts", "qemu.log"]
+    assert sorted(path.name for path in (tmp_path / "ctrlc").iterdir()) == [
+        "console.log", "console.log.times", "known_hosts", "qemu.log"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
