@@ -164,13 +164,14 @@ class Machine:
     @contextmanager
     def _awaited(self, what: str) -> Iterator[None]:
         """Silence counts while the block lasts; a deadline that passes in a guest that is dead is a hang of it."""
-        with self.console.vitals.working(what[:_SHOWN]):
+        shown = " ".join(what.split())[:_SHOWN]
+        with self.console.vitals.working(shown):
             try:
                 yield
             except DeadlineExpired as error:
                 if self.control.answers(Deadline.after(_ALIVE)):
                     raise
-                hang.report(self.scene(), (self.console.vitals.quiet() or (0.0, ""))[0], what[:_SHOWN])
+                hang.report(self.scene(), (self.console.vitals.quiet() or (0.0, ""))[0], shown)
                 self.check()
                 raise KernelError(error.what, where=error.where, detail=error.detail) from error
 

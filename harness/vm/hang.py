@@ -108,7 +108,7 @@ def _event(scene: Scene, found: _Findings, first: int, headline: str) -> KernelE
     stack = frames.stack(texts)
     busy = [cpu for cpu in found.cpus if not cpu.halted and not cpu.user]
     pointed = tuple(_frame(scene, cpu) for cpu in busy)
-    function = titles.busy(stack) or titles.busy(pointed)
+    function = titles.stuck(stack) or titles.stuck(pointed)
     return KernelEvent(
         kind=Kind.SILENCE, headline=headline, line=first + 1, stack=(*pointed, *stack)[:_MOST],
         title=f"no progress in {function}" if function else "no progress",

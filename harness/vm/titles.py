@@ -224,9 +224,9 @@ def title(kind: Kind, headline: str, texts: Sequence[str], stack: Sequence[Frame
     return _SPACES.sub(" ", headline)
 
 
-def busy(stack: Sequence[Frame]) -> str:
-    """What a CPU with this stack is busy with; empty where that cannot be said."""
-    return stacks.plain(stacks.handler(stack, _BUSY))
+def stuck(stack: Sequence[Frame]) -> str:
+    """Where a CPU with this stack is; empty where that cannot be said."""
+    return stacks.plain(stacks.guilty(stack, _BUSY))
 
 
 def _without(form: Form) -> str:
