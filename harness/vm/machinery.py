@@ -200,13 +200,12 @@ DISPATCHERS = _names(r"""
     call_(read|write)_iter file_ioctl sys_\w+ ksys_\w+ _*sys_\w+
     sock_(sendmsg|recvmsg|write_iter|read_iter|ioctl|do_ioctl|setsockopt|poll|close|common_\w+)\w*
     _*sock_(release|sendmsg|recvmsg|create)\w* inet_(sendmsg|recvmsg|ioctl|release|stream_connect)\w*
-    inet6?_(sendmsg|recvmsg|release) _{2,}sys_\w+ full_proxy_(read|write|unlocked_ioctl) kernfs_fop_\w+ proc_reg_\w+ seq_read\w*
-    rtnetlink_rcv_msg netlink_dump\w* _*netlink_dump\w*
-    genl_(rcv\w*|family_rcv\w*|lock_dumpit) nfnetlink_rcv\w* nf_(set|get)sockopt rtnl_dump\w* call_timer_fn
-    expire_timers _*run_timers?\w* _*hrtimer_run_queues _*run_hrtimer process_one_work task_work_run
-    _*netif_receive_skb\w* tasklet_action\w* irq_exit\w* do_(syscall|int80|fast_syscall)\w* entry_\w+
-    _*do_(mmap|munmap|fault|page_fault|exit)\w* mmap_region _*mmap_region _*x64_sys\w* __fput nmi_handle\w* kthread
-    x64_sys_call invoke_syscall flush_smp_call_function\w*
+    inet6?_(sendmsg|recvmsg|release) _{2,}sys_\w+ full_proxy_(read|write|unlocked_ioctl) kernfs_fop_\w+ proc_reg_\w+
+    seq_read\w* rtnetlink_rcv_msg netlink_dump\w* _*netlink_dump\w* genl_(rcv\w*|family_rcv\w*|lock_dumpit)
+    nfnetlink_rcv\w* nf_(set|get)sockopt rtnl_dump\w* call_timer_fn expire_timers _*run_timers?\w* _*hrtimer_run_queues
+    _*run_hrtimer process_one_work task_work_run _*netif_receive_skb\w* tasklet_action\w* irq_exit\w*
+    do_(syscall|int80|fast_syscall)\w* entry_\w+ _*do_(mmap|munmap|fault|page_fault|exit)\w* mmap_region _*mmap_region
+    _*x64_sys\w* __fput nmi_handle\w* kthread x64_sys_call invoke_syscall flush_smp_call_function\w*
 """)
 """Functions that call whatever somebody registered; what they called is the work that was asked for."""
 
