@@ -48,6 +48,7 @@ class Console:
         self._symbols: Symbols | None = None
         self._resolved = 0
         vitals.tail_from(self.tail)
+        vitals.count_more_with(lambda: self._feed.scanner.uncounted)
 
     def tail(self) -> tuple[str, ...]:
         """The last lines, an unfinished one included."""

@@ -13,7 +13,7 @@ from harness.vm.frames import Frame
 from harness.vm.reports import STACKLESS, Kind
 
 _TRACE = re.compile(r"^\s*(?:Call [Tt]race|Backtrace|backtrace|stack backtrace):")
-_STAMP = re.compile(r"\S\[\s*\d+\.\d{6}\]")
+_STAMP = re.compile(r"\[\s*\d+\.\d{6}\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +57,14 @@ def made(kind: Kind, headline: str, line: int, lines: Sequence[str], texts: Sequ
     stack = frames.stack(texts)
     return KernelEvent(kind=kind, title=titles.title(kind, headline, texts, stack), headline=headline, line=line,
                        lines=tuple(lines), context=context(texts), stack=stack, fatal=fatal, note=note,
-                       corrupted=_corrupted(kind, texts, stack, cut))
+                       corrupted=_corrupted(kind, lines, texts, stack, cut))
 
 
-def _corrupted(kind: Kind, texts: Sequence[str], stack: Sequence[Frame], cut: str) -> str:
+def _corrupted(kind: Kind, lines: Sequence[str], texts: Sequence[str], stack: Sequence[Frame], cut: str) -> str:
+    """Why a report is not whole; empty where nothing seems amiss."""
     if cut:
         return cut
-    if any("printk messages dropped" in text for text in texts):
+    if any("printk messages dropped" in line for line in lines):
         return "messages were dropped"
     if any(_STAMP.search(text) for text in texts):
         return "lines run into each other"

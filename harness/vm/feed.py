@@ -16,6 +16,8 @@ from harness.vm.klog import Ignore, KernelEvent, Scanner
 
 TAIL = 40
 """Lines that are kept for messages."""
+MOST_EVENTS = 200
+"""Reports of one machine that are made events; what a kernel reports beyond them is only counted."""
 _LONGEST = 1 << 16
 
 
@@ -41,7 +43,7 @@ class Feed:
     """
 
     def __init__(self, report: Callable[[KernelEvent], None], ignores: Iterable[Ignore] = ()) -> None:
-        self.scanner = Scanner(ignores)
+        self.scanner = Scanner(ignores, most=MOST_EVENTS)
         self.sought: list[Sought] = []
         self._report = report
         self._tail: deque[bytes] = deque(maxlen=TAIL)

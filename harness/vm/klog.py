@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
 from harness.vm.event import KernelEvent, made
@@ -77,14 +77,21 @@ def suspicious(block: bytes) -> bool:
 
 def clean(line: str) -> str:
     """`line` as text: colour codes and control characters out; of what `\\r` overwrote, the last version."""
-    line = _COLOUR.sub("", line[:_MAX_LINE]).rstrip("\r\n")
-    line = line.rsplit("\r", 1)[-1]
-    return "".join(char for char in line if char >= " " or char == "\t")
+    line = line[:_MAX_LINE].rstrip("\r\n")
+    if line.isprintable():
+        return line
+    line = _COLOUR.sub("", line).rstrip("\r\n").rsplit("\r", 1)[-1]
+    return line if line.isprintable() else "".join(char for char in line if char >= " " or char == "\t")
 
 
 def message(line: str) -> str:
     """`line` without what printk put in front of it: level, timestamp, caller, and how much it dropped."""
-    return _PREFIX.sub("", _DROPPED.sub("", _PREFIX.sub("", clean(line))))
+    return _message(clean(line))
+
+
+def _message(whole: str) -> str:
+    text = _PREFIX.sub("", whole, count=1)
+    return _PREFIX.sub("", _DROPPED.sub("", text)) if text.startswith("**") else text
 
 
 def headline(text: str, rule: Rule) -> str:
@@ -98,7 +105,7 @@ def opens(text: str, ignores: Iterable[Ignore] = ()) -> Rule | None:
 
     `ignores` are rules besides those that always hold.
     """
-    rule = next((rule for rule in RULES if rule.pattern.search(text)), None)
+    rule = next((rule for rule in RULES if any(map(text.__contains__, rule.needs)) and rule.pattern.search(text)), None)
     if rule is None or any(ignore.pattern.search(text) for ignore in (*IGNORES, *ignores)):
         return None
     return rule
@@ -145,9 +152,10 @@ class Scanner:
     Args:
         ignores: reports that are known and harmless; entries past their day hide nothing.
         today: the day that counts for them; the day it is, where none is given.
+        most: reports that are made events; further ones are only counted. All, where none is given.
     """
 
-    def __init__(self, ignores: Iterable[Ignore] = (), today: date | None = None) -> None:
+    def __init__(self, ignores: Iterable[Ignore] = (), today: date | None = None, most: int | None = None) -> None:
         day = today or datetime.now(UTC).date()
         entries = tuple(ignores)
         self._ignores = tuple(entry for entry in entries if not entry.expired(day))
@@ -157,6 +165,10 @@ class Scanner:
         self._spoken = False
         self._reports: list[_Report] = []
         self._lost = 0
+        self._most = most
+        self._made = 0
+        self.uncounted = 0
+        """Reports beyond the `most`."""
         self.hidden: Counter[str] = Counter()
         """By reason, the reports that the allow-list hid."""
 
@@ -190,7 +202,7 @@ class Scanner:
         found = _CALLER.search(whole)
         caller = (found["caller"] or "") if found else ""
         yield from self._count_dropped(whole)
-        text = message(line)
+        text = _message(whole)
         rule = self._opener(text)
         if rule is not None and rule.alone:
             yield from self._alone(rule, text, whole)
@@ -220,18 +232,23 @@ class Scanner:
                 yield event
 
     def _event(self, report: _Report) -> KernelEvent | None:
-        """The event of a report; None where the allow-list has it."""
+        """The event of a report; None where the allow-list has it, or there were too many."""
+        if self._most is not None and self._made >= self._most:
+            self.uncounted += 1
+            return None
         event = made(report.rule.kind, report.headline, report.line, report.lines, report.texts,
-                     fatal=report.rule.fatal, cut=report.cut, note=self._note(report))
+                     fatal=report.rule.fatal, cut=report.cut)
         for entry in self._ignores:
             if any(entry.pattern.search(text) for text in (event.title, *report.heads)):
                 self.hidden[entry.reason] += 1
                 return None
-        return event
+        self._made += 1
+        note = self._note((event.title, *report.heads))
+        return replace(event, note=note) if note else event
 
-    def _note(self, report: _Report) -> str:
+    def _note(self, texts: Sequence[str]) -> str:
         for entry in self._expired:
-            if any(entry.pattern.search(text) for text in report.heads):
+            if any(entry.pattern.search(text) for text in texts):
                 return f"known as benign ({entry.reason}) until {entry.expires}, which has passed" + (
                     f": {entry.where}" if entry.where else "")
         return ""
@@ -241,7 +258,7 @@ class Scanner:
         mine = [report for report in self._reports if report.takes(caller)]
         for report in mine:
             if report.goes_on_with(rule, text):
-                if _CUT in report.headline or rule.kind in _TELLING:
+                if _CUT in report.headline or (rule.kind in _TELLING and rule.kind is not report.rule.kind):
                     report.rule, report.headline = rule, headline(text, rule)
                 report.heads.append(text)
                 return
@@ -265,16 +282,18 @@ class Scanner:
             yield event
 
     def _opener(self, text: str) -> Rule | None:
-        if _BOOT.search(text):
+        if text.startswith("Linux version") and _BOOT.search(text):
             self._boots += 1
             if self._boots > 1:
                 return _REBOOT
-        if _FIRMWARE.search(text) and self._spoken:
+        if text.startswith("SeaBIOS") and _FIRMWARE.search(text) and self._spoken:
             return _REBOOT
         return opens(text)
 
     def _count_dropped(self, whole: str) -> Iterator[KernelEvent]:
         """Count what the kernel says it dropped; it is reported once, and marks every report that is open."""
+        if "messages dropped" not in whole:
+            return
         found = _DROPPED.search(_PREFIX.sub("", whole))
         if found is None:
             return

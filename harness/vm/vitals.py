@@ -22,8 +22,6 @@ from harness.vm.klog import KernelEvent, Kind
 _T = TypeVar("_T")
 DETAIL_LINES = 60
 """Lines of a report that an error carries; the console log has all."""
-MOST_EVENTS = 200
-"""Events that are kept of one machine; what a kernel reports beyond them is only counted."""
 _GRACE = 5.0
 """Seconds that a broken connection waits for its cause to come over the console."""
 
@@ -41,7 +39,7 @@ class Vitals:
         self.log = log
         self.changed = threading.Condition()
         self._events: list[KernelEvent] = []
-        self._more = 0
+        self._more: Callable[[], int] = int
         self._held = False
         self._works = 0
         self._mark = (time.monotonic(), "nothing yet")
@@ -58,12 +56,6 @@ class Vitals:
         with self.changed:
             self._failure()
             return tuple(sorted(self._events, key=lambda event: event.line))
-
-    @property
-    def uncounted(self) -> int:
-        """How many more reports there were than `events` has."""
-        with self.changed:
-            return self._more
 
     @property
     def ended(self) -> bool:
@@ -105,6 +97,10 @@ class Vitals:
         """Say where the console's last lines come from."""
         self._tail = tail
 
+    def count_more_with(self, more: Callable[[], int]) -> None:
+        """Say who knows how many reports there were beyond those that are events."""
+        self._more = more
+
     def explain_end_with(self, autopsy: Callable[[], HarnessError | None]) -> None:
         """Say who knows why QEMU ended."""
         self._autopsy = autopsy
@@ -139,10 +135,7 @@ class Vitals:
     def report(self, event: KernelEvent) -> None:
         """Add what the kernel reported."""
         with self.changed:
-            if len(self._events) < MOST_EVENTS:
-                self._events.append(event)
-            else:
-                self._more += 1
+            self._events.append(event)
         self._wake(shout=event.fatal)
 
     def end(self) -> None:
@@ -238,8 +231,8 @@ class Vitals:
         """The error for `fatal`: the first report is the cause; a panic or reboot that followed is its consequence."""
         first = fatal[0]
         then = [f"then, line {event.line}: {event.title}" for event in fatal[1:]]
-        if self._more:
-            then.append(f"and {self._more} more reports")
+        if self._more():
+            then.append(f"and {self._more()} more reports")
         lines = first.lines[:DETAIL_LINES]
         cut = [f"({len(first.lines) - DETAIL_LINES} more lines in the log)"] if len(first.lines) > DETAIL_LINES else []
         said = "" if any(first.headline in line for line in lines) else f": {first.headline}"
