@@ -28,7 +28,9 @@ from harness.kernel.toolchain import toolchain
 from harness.lab import topology as topologies
 from harness.lab.bench import Lab, up
 from harness.lab.kernel import Kernel, parse_config
+from harness.plan.benign import read_benign
 from harness.store.store import Store
+from harness.vm import hang
 from harness.vm.qemu import MachineSpec
 
 _SETUP = 60.0
@@ -181,7 +183,9 @@ def lab(request: pytest.FixtureRequest, session: Session) -> Iterator[Lab]:
                          where=str(module.__file__), hint='pytestmark = [pytest.mark.topology("pair")]')
     topology = topologies.get(marks[0].args[0])
     deadline = Deadline.after(session.boot_timeout + _SETUP)
-    with up(topology, _template(session), Path(session.workdir), deadline=deadline) as running:
+    known = read_benign(Path(session.benign)) if session.benign else ()
+    with (up(topology, _template(session), Path(session.workdir), deadline=deadline, ignores=known) as running,
+          hang.watched([host.machine.scene() for host in running.hosts.values()], session.silence)):
         labs = request.config.stash[_LABS]
         labs.append(running)
         try:

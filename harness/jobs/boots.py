@@ -144,7 +144,8 @@ class Lab:
             make_vars=[f"{name}={value}" for name, value in self.toolchain.make_vars], cache=str(self.cache),
             rootfs=str(self.rootfs), memory=limits.memory, cpus=limits.cpus,
             accel=self.accel.name, boot_timeout=limits.boot_timeout, workdir=str(folder),
-            results=str(folder / "results.jsonl"))
+            results=str(folder / "results.jsonl"), silence=limits.silence,
+            benign=str(self.plan.path) if self.plan.benign else "")
         with suites.started(suite, session, deadline=Deadline.after(limits.test_timeout)) as running:
             yield running
 
@@ -164,7 +165,7 @@ class Lab:
         spec = MachineSpec(name="dut", kernel=build.image, initrd=(self.rootfs,), arch=self.arch, accel=self.accel.name,
                            memory_mib=limits.memory, cpus=limits.cpus)
         folder = self.out / "boots" / f"{build.tree}-{build.variant}"
-        with boot(spec, folder, deadline=Deadline.after(limits.boot_timeout)) as machine:
+        with boot(spec, folder, deadline=Deadline.after(limits.boot_timeout), ignores=self.plan.benign) as machine:
             yield machine
 
 

@@ -49,6 +49,8 @@ class Session:
         boot_timeout: seconds from QEMU's start to the first SSH answer.
         workdir: the suite's folder, where consoles and captures go; exists.
         results: the file that takes the records.
+        silence: seconds without progress after which a machine is examined and given up.
+        benign: the file with the allow-list of kernel reports, the plan; empty for none.
     """
 
     tree: str
@@ -68,6 +70,8 @@ class Session:
     boot_timeout: int
     workdir: str
     results: str
+    silence: int = 60
+    benign: str = ""
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")

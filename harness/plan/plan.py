@@ -17,9 +17,11 @@ from harness.claims import Claim
 from harness.errors import UsageError
 from harness.kernel.gitplace import is_url
 from harness.kernel.gitrange import GitRange
+from harness.plan.benign import benign
 from harness.plan.claims import read_claims
 from harness.plan.node import Node, read_node
 from harness.sandbox.limits import Limits
+from harness.vm.reports import Ignore
 
 PLAN_FILE = "plan.yaml"
 
@@ -59,12 +61,14 @@ class LabSpec:
         cpus: of each machine.
         boot_timeout: seconds from QEMU's start to the first SSH answer.
         test_timeout: seconds for a suite on one variant.
+        silence: seconds without progress after which a machine is examined and given up.
     """
 
     memory: int = 256
     cpus: int = 1
     boot_timeout: int = 90
     test_timeout: int = 900
+    silence: int = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,7 @@ class Plan:
         control: the variant whose base is built twice.
         lab: limits of the machines.
         limits: what a step in the sandbox may take.
+        benign: kernel reports that are known and harmless until a day.
     """
 
     path: Path
@@ -104,6 +109,7 @@ class Plan:
     lab: LabSpec = field(default_factory=LabSpec)
     fuzz: bool = False
     limits: Limits = field(default_factory=Limits)
+    benign: tuple[Ignore, ...] = ()
 
     def variant(self, name: str) -> Variant:
         """The variant of that name.
@@ -131,7 +137,7 @@ def read_plan(path: Path, arch: str = "") -> Plan:
 
 
 _KEYS = ("source", "base", "series", "fuzz", "arch", "cc", "make_vars", "variants", "claims", "suites", "control",
-         "lab", "limits")
+         "lab", "limits", "benign")
 
 
 def _plan(root: Node, arch: str) -> Plan:
@@ -153,7 +159,8 @@ def _plan(root: Node, arch: str) -> Plan:
         variants=variants, claims=read_claims(entries["claims"], names, arch) if "claims" in entries else (),
         suites=_suites(entries["suites"]) if "suites" in entries else (),
         control=control, lab=_lab(entries["lab"]) if "lab" in entries else LabSpec(),
-        limits=_limits(entries["limits"]) if "limits" in entries else Limits())
+        limits=_limits(entries["limits"]) if "limits" in entries else Limits(),
+        benign=benign(entries["benign"]) if "benign" in entries else ())
 
 
 def _name(file: Path) -> str:
@@ -285,7 +292,7 @@ def _suites(node: Node) -> tuple[Suite, ...]:
 
 
 def _lab(node: Node) -> LabSpec:
-    least = {"memory": 64, "cpus": 1, "boot_timeout": 1, "test_timeout": 1}
+    least = {"memory": 64, "cpus": 1, "boot_timeout": 1, "test_timeout": 1, "silence": 1}
     return LabSpec(**{key: entry.integer(least[key]) for key, entry in node.mapping(tuple(least)).items()})
 
 

@@ -10,16 +10,19 @@ import contextlib
 import socket
 import threading
 
+from harness.deadline import Deadline
 from harness.vm.vitals import Vitals
 
 
 class Control:
-    """The guest's control port: one word a line, `up`, `ready` or `failed: ...` from it, `poweroff` to it."""
+    """The guest's control port: one word a line, `up`, `ready`, `failed: ...` or `pong` from it,
+    `poweroff` or `ping` to it."""
 
     def __init__(self, sock: socket.socket, vitals: Vitals) -> None:
         self._sock = sock
         self._vitals = vitals
         self._said: list[str] = []
+        self._pongs = 0
         self._thread = threading.Thread(target=self._read, name=f"control-{vitals.name}", daemon=True)
         self._thread.start()
 
@@ -32,6 +35,14 @@ class Control:
         with contextlib.suppress(OSError):
             self._sock.sendall(f"{verb}\n".encode())
 
+    def answers(self, deadline: Deadline) -> bool:
+        """Whether the guest's init answers in time: its kernel still schedules, its userspace still runs."""
+        with self._vitals.changed:
+            before = self._pongs
+        self.ask("ping")
+        with self._vitals.changed:
+            return self._vitals.changed.wait_for(lambda: self._pongs > before, deadline.remaining)
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
@@ -42,5 +53,8 @@ class Control:
         with contextlib.suppress(OSError), self._sock.makefile(encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 with self._vitals.changed:
-                    self._said.append(line.strip())
+                    if line.strip() == "pong":
+                        self._pongs += 1
+                    else:
+                        self._said.append(line.strip())
                     self._vitals.changed.notify_all()

@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from harness.deadline import Deadline
-from harness.errors import KernelError, UsageError
+from harness.errors import DeadlineExpired, KernelError, UsageError
 from harness.proc import Completed
+from harness.vm import hang
 from harness.vm import nic as nics
 from harness.vm.console import Console
+from harness.vm.control import Control
+from harness.vm.hang import Scene
 from harness.vm.klog import KernelEvent
 from harness.vm.qemu import MachineSpec
 from harness.vm.qmp import Qmp
@@ -20,6 +25,9 @@ from harness.vm.words import Word
 
 _COMMAND = 60.0
 """Seconds a command in the guest has where the caller gives no deadline."""
+_ALIVE = 5.0
+"""Seconds the guest's init has to answer before a guest whose command is late is taken to be dead."""
+_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +37,8 @@ class Files:
     Attributes:
         console: everything the serial console printed.
         qemu: what QEMU itself printed.
+        resets: what QEMU noted of each reset of a CPU (under TCG); removed at the end of a machine that was well.
+        hang: the folder for what is collected when it hangs.
         initrd: the initial ramdisk as booted; removed at the end.
         client_key: our private key, for ssh(1); removed at the end.
         known_hosts: the guest's host key, for ssh(1).
@@ -36,13 +46,16 @@ class Files:
 
     console: Path
     qemu: Path
+    resets: Path
+    hang: Path
     initrd: Path
     client_key: Path
     known_hosts: Path
 
     @classmethod
     def below(cls, folder: Path) -> Files:
-        return cls(console=folder / "console.log", qemu=folder / "qemu.log", initrd=folder / "initrd",
+        return cls(console=folder / "console.log", qemu=folder / "qemu.log", resets=folder / "resets.log",
+                   hang=folder / "hang", initrd=folder / "initrd",
                    client_key=folder / "ssh-key", known_hosts=folder / "known_hosts")
 
 
@@ -56,6 +69,7 @@ class Machine:
         console: its serial console.
         qmp: its monitor.
         target: where its SSH server is.
+        control: its control port.
     """
 
     spec: MachineSpec
@@ -63,6 +77,7 @@ class Machine:
     console: Console
     qmp: Qmp
     target: Target
+    control: Control
     _shell: Shell
 
     @property
@@ -85,12 +100,14 @@ class Machine:
     def run(self, *args: Word, deadline: Deadline | None = None, stdin: bytes | None = None,
             check: bool = True) -> Completed:
         """Run a program in it, see `Shell.run`; one minute where there is no `deadline`."""
-        return self._shell.run(*args, deadline=deadline or Deadline.after(_COMMAND), stdin=stdin, check=check)
+        with self._awaited(" ".join(map(str, args))):
+            return self._shell.run(*args, deadline=deadline or Deadline.after(_COMMAND), stdin=stdin, check=check)
 
     def shell(self, script: str, *, deadline: Deadline | None = None, stdin: bytes | None = None,
               check: bool = True) -> Completed:
         """Run a script with its `sh -e`, see `Shell.shell`."""
-        return self._shell.shell(script, deadline=deadline or Deadline.after(_COMMAND), stdin=stdin, check=check)
+        with self._awaited(script):
+            return self._shell.shell(script, deadline=deadline or Deadline.after(_COMMAND), stdin=stdin, check=check)
 
     def start(self, *args: Word, deadline: Deadline | None = None) -> Running:
         """Start a program that goes on running, see `Shell.start`."""
@@ -123,6 +140,40 @@ class Machine:
             raise KernelError(f"no interface for NIC {name} ({card.model}, {address})", where=f"machine {self.name}",
                               hint=f"the kernel needs {', '.join('CONFIG_' + option for option in model.options)}")
         return found
+
+    def scene(self, *, memory: bool = False) -> Scene:
+        """What is needed to examine it when it hangs; with `memory` its memory is dumped, too."""
+        return Scene(name=self.name, qmp=self.qmp, console=self.console, control=self.control, folder=self.files.hang,
+                     image=self.spec.kernel, memory=memory)
+
+    @contextmanager
+    def watched(self, silence: float, *, memory: bool = False) -> Iterator[None]:
+        """Report a hang, with all that can be found out about it, when a command makes no progress for so long.
+
+        Args:
+            silence: seconds without output, end or mark (`progress`) while a command is waited for.
+            memory: whether guest memory is dumped, too.
+        """
+        with hang.watched((self.scene(memory=memory),), silence):
+            yield
+
+    def progress(self, what: str) -> None:
+        """Mark progress that the harness cannot see by itself."""
+        self.console.vitals.progress(what)
+
+    @contextmanager
+    def _awaited(self, what: str) -> Iterator[None]:
+        """Silence counts while the block lasts; a deadline that passes in a guest that is dead is a hang of it."""
+        shown = " ".join(what.split())[:_SHOWN]
+        with self.console.vitals.working(shown):
+            try:
+                yield
+            except DeadlineExpired as error:
+                if self.control.answers(Deadline.after(_ALIVE)):
+                    raise
+                hang.report(self.scene(), (self.console.vitals.quiet() or (0.0, ""))[0], shown)
+                self.check()
+                raise KernelError(error.what, where=error.where, detail=error.detail) from error
 
     def ssh_argv(self) -> tuple[str, ...]:
         """The command for a shell in it from a terminal."""

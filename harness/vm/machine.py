@@ -19,10 +19,11 @@ from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, HarnessError, InfraError, KernelError, UsageError
 from harness.guest import cpio
 from harness.proc import Process
-from harness.vm import console, keys, qemu, qmp, ssh
+from harness.vm import console, hang, keys, qemu, qmp, registers, ssh
 from harness.vm.console import Console
 from harness.vm.control import Control
 from harness.vm.handle import Files, Machine
+from harness.vm.hang import Scene
 from harness.vm.keys import KeyPair
 from harness.vm.klog import Ignore
 from harness.vm.qemu import MachineSpec, Wiring
@@ -33,6 +34,8 @@ __all__ = ["Files", "Machine", "boot", "boot_all"]
 _SSH_PORT = 22
 _SHUTDOWN = 30.0
 """Seconds a guest has to power off before QEMU is killed."""
+_EXAMINE = 5.0
+"""Seconds QEMU has to let us look at a guest that hangs."""
 _REAP = 10.0
 """Seconds between the end of QEMU's console and the end of QEMU."""
 
@@ -142,11 +145,13 @@ def _started(spec: MachineSpec, folder: Path, links: Mapping[str, socket.socket]
     with ExitStack() as stack:
         stack.callback(files.client_key.unlink, missing_ok=True)
         stack.callback(files.initrd.unlink, missing_ok=True)
+        stack.callback(_drop_resets, files.resets)
         keys.write_private(files.client_key, client_key.private)
         _write_initrd(spec, files.initrd, host_key, client_key)
         ours, theirs = zip(*(_pair(stack) for _ in range(3)), strict=True)
         wiring = Wiring(qmp=theirs[0].fileno(), console=theirs[1].fileno(), control=theirs[2].fileno(),
-                        links={name: end.fileno() for name, end in links.items()})
+                        links={name: end.fileno() for name, end in links.items()},
+                        resets=files.resets if spec.accel == "tcg" else None)
         view = stack.enter_context(console.drained(ours[1], spec.name, files.console, ignores))
         control = stack.enter_context(contextlib.closing(Control(ours[2], view.vitals)))
         process = stack.enter_context(proc.spawn(qemu.argv(spec, wiring, files.initrd), log=files.qemu,
@@ -154,6 +159,8 @@ def _started(spec: MachineSpec, folder: Path, links: Mapping[str, socket.socket]
         for end in theirs:
             end.close()
         view.vitals.explain_end_with(lambda: _autopsy(spec, process, files.qemu))
+        view.vitals.witness_end_with(lambda: _fault(files.resets))
+        view.resolve_with(spec.kernel)
         yield _Started(spec=spec, files=files, process=process, console=view, control=control, qmp=ours[0],
                        host_key=host_key, client_key=client_key)
 
@@ -171,7 +178,7 @@ def _ready(start: _Started, deadline: Deadline) -> Iterator[Machine]:
         target = Target(name=name, host=host, port=port, host_key=start.host_key, client_key=start.client_key)
         shell = stack.enter_context(ssh.connect(target, vitals, deadline=deadline))
         yield Machine(spec=start.spec, files=start.files, console=start.console, qmp=monitor, target=target,
-                      _shell=shell)
+                      control=start.control, _shell=shell)
 
 
 def _await_ready(start: _Started, deadline: Deadline) -> None:
@@ -180,13 +187,26 @@ def _await_ready(start: _Started, deadline: Deadline) -> None:
         said = vitals.wait_for(lambda: control.heard("ready") or control.heard("failed"), deadline, "booting")
     except DeadlineExpired as error:
         up = control.heard("up") is not None
+        found = _examine(start, "booting", deadline.budget)
         what = ("userspace came up, but its SSH server did not" if up
                 else "the kernel hangs before it reaches userspace" if error.detail
                 else "the kernel hangs without having printed anything")
         raise KernelError(f"{start.spec.name}: {what} within {deadline.budget:g} s", where=where,
-                          detail=error.detail) from error
+                          detail=(*error.detail, *found)) from error
     if said != "ready":
         raise KernelError(f"{start.spec.name}: the guest's init {said}", where=where, detail=start.console.tail())
+
+
+def _examine(start: _Started, doing: str, quiet: float) -> tuple[str, ...]:
+    """What can be had from a guest that did not come up."""
+    name, vitals = start.spec.name, start.console.vitals
+    with (contextlib.suppress(InfraError), qmp.connect(name, start.qmp, deadline=Deadline.after(_EXAMINE)) as monitor,
+          vitals.held() as first):
+        event = hang.examine(Scene(name=name, qmp=monitor, console=start.console, control=start.control,
+                                   folder=start.files.hang, image=start.spec.kernel), quiet, doing)
+        first.append(event)
+        return event.lines
+    return ()
 
 
 def _shut_down(started: Sequence[_Started]) -> None:
@@ -232,6 +252,19 @@ def _autopsy(spec: MachineSpec, process: Process, log: Path) -> HarnessError | N
     words = tuple(log.read_text(errors="replace").splitlines()[-proc.TAIL_LINES:])
     ending = f"exit code {code}" if code > 0 else f"signal {-code}"
     return InfraError(f"{spec.name}: QEMU ended with {ending}", where=str(log), detail=words)
+
+
+def _fault(resets: Path) -> tuple[str, ...]:
+    """What the CPU's registers were at a triple fault, where there was one."""
+    with contextlib.suppress(OSError), resets.open(encoding="utf-8", errors="replace") as lines:
+        return registers.last_reset(line.rstrip("\n") for line in lines)
+    return ()
+
+
+def _drop_resets(resets: Path) -> None:
+    """Resets are only worth keeping where one of them was a fault."""
+    if not _fault(resets):
+        resets.unlink(missing_ok=True)
 
 
 def _write_initrd(spec: MachineSpec, out: Path, host_key: KeyPair, client_key: KeyPair) -> None:

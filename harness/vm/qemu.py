@@ -28,6 +28,9 @@ _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=d
 _NO_SPARE_DEVICES = ("dummy.numdummies=0", "ifb.numifbs=0")
 """Interfaces that drivers make at boot though nobody asked (`drivers/net/dummy.c`, `drivers/net/ifb.c`)."""
 
+_BY_ARCH = {"x86_64": ("unknown_nmi_panic",)}
+"""An NMI that nobody knows is ours, sent to a kernel that hangs (`harness.vm.hang`): a panic says where it hangs."""
+
 _BY_ACCEL = {"tcg": ("norandmaps",)}
 """TCG finds a translated block by its virtual address as well. Where each program is mapped elsewhere
 (`randomize_va_space` in `mm/memory.c`) all its code is translated again: `ip link` then takes 30 ms, not 8."""
@@ -71,12 +74,14 @@ class Wiring:
         console: a stream socket for the serial console.
         control: a stream socket for the guest's port `harness.control`.
         links: by a NIC's name, the datagram socket of its link.
+        resets: the file in which QEMU notes each reset of a CPU, with its registers.
     """
 
     qmp: int
     console: int
     control: int
     links: Mapping[str, int]
+    resets: Path | None = None
 
     @property
     def fds(self) -> tuple[int, ...]:
@@ -105,8 +110,8 @@ def check(spec: MachineSpec) -> None:
 
 def cmdline(spec: MachineSpec) -> str:
     """The kernel command line: console, what to do on a panic (reset at once, which ends QEMU), what init needs."""
-    words = [*spec.arch.console_args, *spec.arch.boot_args, "panic=-1", *_BY_ACCEL.get(spec.accel, ()),
-             *_NO_SPARE_DEVICES, f"harness.name={spec.name}"]
+    words = [*spec.arch.console_args, *spec.arch.boot_args, "panic=-1", *_BY_ARCH.get(spec.arch.name, ()),
+             *_BY_ACCEL.get(spec.accel, ()), *_NO_SPARE_DEVICES, f"harness.name={spec.name}"]
     mgmt = nics.mac_of(spec.name, MGMT)
     words.append(f"harness.mgmt={mgmt},{GUEST_ADDRESS}/{_MGMT_PREFIX}")
     words += [f"harness.nic={nics.address(spec.name, nic)},{nic.name}" for nic in spec.nics]
@@ -129,6 +134,7 @@ def argv(spec: MachineSpec, wiring: Wiring, initrd: Path | None) -> tuple[str, .
         "-object", "rng-random,id=rng,filename=/dev/urandom",
         "-device", "virtio-rng-pci,rng=rng",
         *_nic_args(spec, wiring.links),
+        *(("-d", "cpu_reset", "-D", str(wiring.resets)) if wiring.resets else ()),
         *spec.qemu_args,
     )
 

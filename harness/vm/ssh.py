@@ -172,6 +172,7 @@ class Shell:
             ready, _, _ = select.select([channel], [], [], deadline.remaining)
             if channel.recv_ready():
                 out += channel.recv(_CHUNK)
+                self._vitals.progress(f"output of {argv[0]}")
             elif channel.recv_stderr_ready():
                 err += channel.recv_stderr(_CHUNK)
             elif ready and (channel.eof_received or channel.closed):
