@@ -25,7 +25,7 @@ from harness.errors import HarnessError, KernelError, UsageError
 from harness.jobs.suites import Session
 from harness.kernel import module
 from harness.kernel.kbuild_box import toolchain
-from harness.lab import topology as topologies
+from harness.lab import shapes
 from harness.lab.bench import Lab, up
 from harness.lab.kernel import Kernel, parse_config
 from harness.store.store import Store
@@ -179,9 +179,11 @@ def lab(request: pytest.FixtureRequest, session: Session) -> Iterator[Lab]:
     if len(marks) != 1 or len(marks[0].args) != 1:
         raise UsageError('a file of guest tests says once which machines it needs',
                          where=str(module.__file__), hint='pytestmark = [pytest.mark.topology("pair")]')
-    topology = topologies.get(marks[0].args[0])
+    topology = shapes.get(marks[0].args[0], session.own_topologies)
+    images = {side: Path(image) for side, image in session.images.items()}
     deadline = Deadline.after(session.boot_timeout + _SETUP)
-    with up(topology, _template(session), Path(session.workdir), deadline=deadline) as running:
+    with up(topology, _template(session), Path(session.workdir), deadline=deadline, model=session.nic,
+            kernels=images) as running:
         labs = request.config.stash[_LABS]
         labs.append(running)
         try:

@@ -16,13 +16,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness import claims, proc
 from harness.claims import Row, TestResult, Verdict
 from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, UsageError
+from harness.lab.topology import Topology, from_json
 from harness.plan.plan import Suite
 from harness.proc import Process
+from harness.vm.nic import DEFAULT_MODEL
 
 _LAST_LINES = 10
 
@@ -49,6 +52,9 @@ class Session:
         boot_timeout: seconds from QEMU's start to the first SSH answer.
         workdir: the suite's folder, where consoles and captures go; exists.
         results: the file that takes the records.
+        nic: the model of the NICs that do not name one.
+        images: by side, the kernels of this variant, for topologies that ask for a side.
+        topologies: the plan's, as `harness.lab.topology.to_json` writes them.
     """
 
     tree: str
@@ -68,6 +74,17 @@ class Session:
     boot_timeout: int
     workdir: str
     results: str
+    nic: str = DEFAULT_MODEL
+    images: dict[str, str] = dataclasses.field(default_factory=dict)
+    topologies: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def own_topologies(self) -> tuple[Topology, ...]:
+        """The plan's topologies. Raises UsageError where they are none."""
+        try:
+            return tuple(map(from_json, self.topologies))
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"not a topology: {error}", where="session file") from error
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
@@ -76,8 +93,9 @@ class Session:
     def read(cls, path: Path) -> Session:
         """Raises UsageError where the file is no session file."""
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            value = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{**value, "topologies": tuple(value.get("topologies", ()))})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise UsageError(f"not a session file: {error}", where=str(path)) from error
 
 
@@ -110,6 +128,10 @@ class Running:
         return self._session.variant
 
     @property
+    def nic(self) -> str:
+        return self._session.nic
+
+    @property
     def finished(self) -> int:
         """How many tests have a result."""
         return sum(record["event"] == "finished" for record in _records(Path(self._session.results)))
@@ -133,7 +155,7 @@ class Running:
             self._process.kill()
             ended = f"the suite was still running after {self._deadline.budget:g} s"
         log = Path(self._session.workdir) / "pytest.log"
-        return _row(self.suite, tuple(_records(Path(self._session.results))), self._session.variant, ended, log)
+        return _row(self.suite, tuple(_records(Path(self._session.results))), self._session, ended, log)
 
 
 @contextmanager
@@ -158,11 +180,12 @@ def _records(path: Path) -> Iterator[dict[str, object]]:
             return
 
 
-def _row(suite: Suite, records: tuple[dict[str, object], ...], variant: str, ended: str, log: Path) -> Row | None:
-    results = collect(suite, records, ended)
+def _row(suite: Suite, records: tuple[dict[str, object], ...], session: Session, ended: str, log: Path) -> Row | None:
+    results = collect(suite, records, ended, session.nic)
     if not results and not ended and any(record["event"] == "not-applicable" for record in records):
         return None
-    row = claims.judge_suite(suite.name, variant, results, sum(result.seconds for result in results), ended)
+    row = claims.judge_suite(suite.name, session.variant, results, sum(result.seconds for result in results), ended,
+                             session.nic)
     said = row.detail if results or not ended else _errors(log)
     if ended and row.verdict is Verdict.PASS:
         row = dataclasses.replace(row, verdict=Verdict.ERROR, evidence=ended)
@@ -175,18 +198,20 @@ def _errors(log: Path) -> tuple[str, ...]:
     return tuple(line for line in lines if line.startswith("E "))[-proc.TAIL_LINES:] or tuple(lines[-_LAST_LINES:])
 
 
-def collect(suite: Suite, records: tuple[dict[str, object], ...], ended: str) -> tuple[TestResult, ...]:
+def collect(suite: Suite, records: tuple[dict[str, object], ...], ended: str,
+            nic: str = "") -> tuple[TestResult, ...]:
     """Every planned test's result; one that was planned and never finished is an ERROR that says how far it got."""
     found: dict[str, TestResult] = {}
     for record in records:
         name = f"{suite.name}::{str(record['id']).partition('::')[2]}"
         if record["event"] == "planned":
-            found[name] = TestResult(id=name, verdict=Verdict.ERROR, reason=ended or "it was never started")
+            found[name] = TestResult(id=name, nic=nic, verdict=Verdict.ERROR, reason=ended or "it was never started")
         elif record["event"] == "started":
-            found[name] = TestResult(id=name, verdict=Verdict.ERROR, reason=ended or "it crashed")
+            found[name] = TestResult(id=name, nic=nic, verdict=Verdict.ERROR, reason=ended or "it crashed")
         elif record["event"] == "finished":
             detail = record.get("detail", [])
             assert isinstance(detail, list)
-            found[name] = TestResult(id=name, verdict=Verdict(str(record["verdict"])), reason=str(record["reason"]),
-                                     seconds=float(str(record["seconds"])), detail=tuple(str(row) for row in detail))
+            found[name] = TestResult(id=name, nic=nic, verdict=Verdict(str(record["verdict"])),
+                                     reason=str(record["reason"]), seconds=float(str(record["seconds"])),
+                                     detail=tuple(str(row) for row in detail))
     return tuple(found.values())

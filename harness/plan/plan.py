@@ -16,9 +16,12 @@ from harness.claims import Claim
 from harness.errors import UsageError
 from harness.kernel.gitplace import is_url
 from harness.kernel.gitrange import GitRange
+from harness.lab.topology import Topology
 from harness.plan.claims import read_claims
 from harness.plan.node import Node, read_node
+from harness.plan.topologies import NicUse, read_nics, read_topologies
 from harness.sandbox.limits import Limits
+from harness.vm.nic import DEFAULT_MODEL
 
 PLAN_FILE = "plan.yaml"
 
@@ -85,6 +88,8 @@ class Plan:
         suites: files of guest tests.
         control: the variant whose base is built twice.
         lab: limits of the machines.
+        nics: the NIC models that suites run on.
+        topologies: besides the ready-made ones.
         limits: what a step in the sandbox may take.
     """
 
@@ -101,6 +106,8 @@ class Plan:
     suites: tuple[Suite, ...]
     control: str
     lab: LabSpec = field(default_factory=LabSpec)
+    nics: tuple[NicUse, ...] = (NicUse(model=DEFAULT_MODEL),)
+    topologies: tuple[Topology, ...] = ()
     fuzz: bool = False
     limits: Limits = field(default_factory=Limits)
 
@@ -127,7 +134,7 @@ def read_plan(path: Path) -> Plan:
 
 
 _KEYS = ("source", "base", "series", "fuzz", "arch", "cc", "make_vars", "variants", "claims", "suites", "control",
-         "lab", "limits")
+         "lab", "nics", "topologies", "limits")
 
 
 def _plan(root: Node) -> Plan:
@@ -135,6 +142,7 @@ def _plan(root: Node) -> Plan:
     variants = _variants(entries["variants"])
     names = tuple(variant.name for variant in variants)
     control = entries["control"].choice(names) if "control" in entries else ""
+    suites = _suites(entries["suites"]) if "suites" in entries else ()
     return Plan(
         path=root.file.resolve(), name=_name(root.file.resolve()), source=_source(entries["source"]),
         base=_series(entries["base"]) if "base" in entries else (), series=_series(entries["series"]),
@@ -143,8 +151,10 @@ def _plan(root: Node) -> Plan:
         cc=entries["cc"].matching(r"[\w.+-]+", "a compiler, as `gcc-12` or `clang`") if "cc" in entries else "gcc",
         make_vars=_make_vars(entries["make_vars"]) if "make_vars" in entries else (),
         variants=variants, claims=read_claims(entries["claims"], names) if "claims" in entries else (),
-        suites=_suites(entries["suites"]) if "suites" in entries else (),
-        control=control, lab=_lab(entries["lab"]) if "lab" in entries else LabSpec(),
+        suites=suites, control=control, lab=_lab(entries["lab"]) if "lab" in entries else LabSpec(),
+        nics=read_nics(entries["nics"], tuple(suite.name for suite in suites), names) if "nics" in entries
+        else (NicUse(model=DEFAULT_MODEL),),
+        topologies=read_topologies(entries["topologies"]) if "topologies" in entries else (),
         limits=_limits(entries["limits"]) if "limits" in entries else Limits())
 
 

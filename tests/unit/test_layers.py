@@ -19,8 +19,8 @@ ORDER = (
     "kernel.gitrepo", "kernel.gitrange", "kernel.collect", "kernel.source", "kernel.am", "kernel.tree",
     "kernel.kbuild_box", "kernel.kconfig_why", "kernel.kconfig", "kernel.warnings", "kernel.kbuild",
     "kernel.recompile", "kernel.partial", "kernel.module", "jobs.steps", "compare", "jobs.compared", "jobs.proof",
-    "guest", "vm", "lab", "claims", "plan.node", "plan.claims", "plan.plan", "jobs.suites", "report.objdiff_text",
-    "report.objdiff_page", "report.model", "report.junit", "report.terminal", "report.progress", "jobs.boots",
+    "guest", "vm", "lab", "claims", "plan.node", "plan.claims", "plan.topologies", "plan.plan", "jobs.suites",
+    "report.objdiff_text", "report.objdiff_page", "report.model", "report.junit", "report.terminal", "report.progress", "jobs.boots",
     "report.steps", "jobs.blame", "report.blame", "jobs.layouts", "jobs.builds", "engine", "pytest_plugin",
     "cli.common", "cli.listing", "cli.cache", "cli.compare", "cli.main", "__main__",
 )
