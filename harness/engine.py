@@ -51,7 +51,7 @@ from harness.jobs.compared import code_digest, compared, compared_sizes
 from harness.kernel.kbuild import Build
 from harness.kernel.kconfig import Config
 from harness.kernel.tree import prepare
-from harness.plan.plan import Plan
+from harness.plan.plan import Plan, Suite
 from harness.plan.topologies import NicUse
 from harness.report import blame as blaming
 from harness.report import junit, model, objdiff_page
@@ -149,7 +149,7 @@ def write(report: RunReport, out: Path) -> None:
 def _steps(state: _Run, variants: Sequence[str], accel: str, nics: Sequence[NicUse]) -> None:
     plan = state.inputs.plan
     for suite in plan.suites:
-        suites.check(suite)
+        suites.check(suite, plan.topologies)
     state.inputs = applied(state.inputs, store=state.store, progress=state.progress)
     if state.inputs.fuzz:
         state.rows.append(Row(kind="series", id="fuzz", variant="", verdict=Verdict.PASS, detail=state.inputs.fuzz,
@@ -270,12 +270,21 @@ def _boot_all(state: _Run, machine: boots.Lab, variants: Sequence[str], nics: Se
             if "patched" not in sides:
                 continue
             offered = _offered(state, machine, sides["patched"], nics)
-            for suite, use in itertools.product(state.inputs.plan.suites, offered):
-                if use.covers(suite.name, variant):
-                    _await_suites(state, running, _SUITES_AT_ONCE - 1)
-                    state.progress.step(f"suite {suite.name} on {sides['patched'].name} with {use.model}")
-                    running.append(stack.enter_context(machine.suite(suite, sides["patched"], use.model, sides)))
+            for suite, model in _on_models(state, offered, variant):
+                _await_suites(state, running, _SUITES_AT_ONCE - 1)
+                state.progress.step(f"suite {suite.name} on {sides['patched'].name}{f' with {model}' if model else ''}")
+                running.append(stack.enter_context(machine.suite(suite, sides["patched"], model, sides)))
         _await_suites(state, running, 0)
+
+
+def _on_models(state: _Run, offered: Sequence[NicUse], variant: str) -> Iterator[tuple[Suite, str]]:
+    """The suites of a variant, each with the NIC models it runs on; once, and with none, where it has no such NICs."""
+    plan = state.inputs.plan
+    for suite in plan.suites:
+        if suites.has_nics_of_the_run(suite, plan.topologies):
+            yield from ((suite, use.model) for use in offered if use.covers(suite.name, variant))
+        else:
+            yield suite, ""
 
 
 def _offered(state: _Run, machine: boots.Lab, build: Build, nics: Sequence[NicUse]) -> list[NicUse]:
@@ -314,8 +323,9 @@ def _judge(state: _Run, variants: Sequence[str], nics: Sequence[NicUse]) -> None
     for claim in state.inputs.plan.claims:
         judged += [_judged(state, claim, variant) for variant in claim.variants if variant in variants]
     order = {"control": 1, "build": 2, "objdiff": 3, "size": 4, "boot": 5, "suite": 6, "nic": 7}
-    in_plan = {(variant, suite.name, use.model): place for place, (variant, suite, use) in
-               enumerate(itertools.product(variants, state.inputs.plan.suites, nics))}
+    models = ["", *(use.model for use in nics)]
+    in_plan = {(variant, suite.name, nic): place for place, (variant, suite, nic) in
+               enumerate(itertools.product(variants, state.inputs.plan.suites, models))}
     state.rows = judged + sorted(state.rows, key=lambda row: (order.get(row.kind, 9),
                                                               in_plan.get((row.variant, row.id, row.nic), 0)))
 

@@ -29,6 +29,7 @@ from harness.lab import shapes
 from harness.lab.bench import Lab, up
 from harness.lab.kernel import Kernel, parse_config
 from harness.store.store import Store
+from harness.vm.nic import DEFAULT_MODEL
 from harness.vm.qemu import MachineSpec
 
 _SETUP = 60.0
@@ -182,7 +183,7 @@ def lab(request: pytest.FixtureRequest, session: Session) -> Iterator[Lab]:
     topology = shapes.get(marks[0].args[0], session.own_topologies)
     images = {side: Path(image) for side, image in session.images.items()}
     deadline = Deadline.after(session.boot_timeout + _SETUP)
-    with up(topology, _template(session), Path(session.workdir), deadline=deadline, model=session.nic,
+    with up(topology, _template(session), Path(session.workdir), deadline=deadline, model=session.nic or DEFAULT_MODEL,
             kernels=images) as running:
         labs = request.config.stash[_LABS]
         labs.append(running)

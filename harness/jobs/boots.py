@@ -138,7 +138,7 @@ class Lab:
         """Run a suite on a kernel while the block lasts (`suites.started`).
 
         Args:
-            nic: the model of the NICs that do not name one.
+            nic: the model of the NICs that do not name one; empty where there are none.
             sides: the kernels of this variant, for topologies that ask for a side.
         """
         folder = self.out / "suites" / f"{build.tree}-{build.variant}" / suite.path.stem / nic

@@ -12,7 +12,7 @@ import ast
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,8 @@ from harness import claims, proc
 from harness.claims import Row, TestResult, Verdict
 from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, UsageError
-from harness.lab.topology import Topology, from_json
+from harness.lab import shapes
+from harness.lab.topology import RUNS_MODEL, Topology, from_json
 from harness.plan.plan import Suite
 from harness.proc import Process
 from harness.vm.nic import DEFAULT_MODEL
@@ -52,7 +53,7 @@ class Session:
         boot_timeout: seconds from QEMU's start to the first SSH answer.
         workdir: the suite's folder, where consoles and captures go; exists.
         results: the file that takes the records.
-        nic: the model of the NICs that do not name one.
+        nic: the model of the NICs that do not name one; empty where there are none.
         images: by side, the kernels of this variant, for topologies that ask for a side.
         topologies: the plan's, as `harness.lab.topology.to_json` writes them.
     """
@@ -99,8 +100,11 @@ class Session:
             raise UsageError(f"not a session file: {error}", where=str(path)) from error
 
 
-def check(suite: Suite) -> None:
-    """Refuse a suite file that is no Python or holds no test, before anything is built.
+def check(suite: Suite, topologies: Sequence[Topology] = ()) -> None:
+    """Refuse a suite file that is no Python, holds no test or asks for an unknown topology, before anything is built.
+
+    Args:
+        topologies: the plan's, besides the ready-made ones.
 
     Raises:
         UsageError: says which and where.
@@ -114,6 +118,31 @@ def check(suite: Suite) -> None:
     if not names:
         raise UsageError("the suite contains no test", where=str(suite.path),
                          hint="a test is a function whose name starts with test_")
+    topology_of(suite, topologies)
+
+
+def topology_of(suite: Suite, topologies: Sequence[Topology]) -> Topology | None:
+    """The topology that a suite's mark names; None where it cannot be read without running the file.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    module = ast.parse(suite.path.read_text(encoding="utf-8"), filename=str(suite.path))
+    for node in ast.walk(module):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="topology", value=ast.Attribute(attr="mark")),
+                          args=[ast.Constant(value=str(name))]):
+                try:
+                    return shapes.get(name, topologies)
+                except UsageError as error:
+                    raise UsageError(error.what, where=f"{suite.path}:{node.lineno}", hint=error.hint) from error
+    return None
+
+
+def has_nics_of_the_run(suite: Suite, topologies: Sequence[Topology]) -> bool:
+    """Whether it matters to a suite which NIC model the run is on. Raises UsageError as `topology_of` does."""
+    found = topology_of(suite, topologies)
+    return found is None or any(nic.model == RUNS_MODEL for station in found.machines for nic in station.nics)
 
 
 class Running:

@@ -67,6 +67,27 @@ def test_files_that_are_no_suites(tmp_path: Path, text: str, message: str) -> No
     assert str(path) in str(caught.value.where)
 
 
+def suite(tmp_path: Path, text: str) -> Suite:
+    (tmp_path / "s.py").write_text(text)
+    return Suite(name="s.py", path=tmp_path / "s.py")
+
+
+def test_an_unknown_topology_is_refused_before_anything_is_built(tmp_path: Path) -> None:
+    asks = suite(tmp_path, 'import pytest\npytestmark = [pytest.mark.topology("ring")]\ndef test_x(): pass\n')
+    with pytest.raises(UsageError, match="unknown topology 'ring'") as caught:
+        suites.check(asks)
+    assert caught.value.where == f"{asks.path}:2"
+    suites.check(asks, (replace(PAIR, name="ring"),))
+
+
+@pytest.mark.parametrize(("mark", "matters"), [
+    ("pytest.mark.topology('pair')", True), ("pytest.mark.topology('solo')", False),
+    ("pytest.mark.topology(NAME)", True), ("None", True)])
+def test_whether_the_nic_model_matters_to_a_suite(tmp_path: Path, mark: str, matters: bool) -> None:
+    asks = suite(tmp_path, f"import pytest\npytestmark = [{mark}]\ndef test_x(): pass\n")
+    assert suites.has_nics_of_the_run(asks, ()) is matters
+
+
 def test_a_session_round_trips_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
     session = Session(tree="patched", variant="v", arch="x86_64", image="i", build="k", out="o", source="s", cc="gcc",
                       make_vars=["W=1"], cache="c", rootfs="r", memory=1, cpus=1, accel="tcg", boot_timeout=1,
