@@ -92,7 +92,7 @@ def test_the_suite_of_links_ran_on_every_common_nic_model(customer: Ran) -> None
     ran = {row["nic"]: row["verdict"] for row in customer.rows("suite", variant="both")
            if row["id"].endswith("test_link.py")}
     assert ran == dict.fromkeys(("e1000", "virtio-net-pci", "e1000e", "rtl8139", "vmxnet3"), "PASS")
-    assert {row["nic"] for row in customer.rows("suite") if row["variant"] != "both"} == {"e1000"}
+    assert {row["nic"] for row in customer.rows("suite") if row["variant"] != "both"} <= {"", "e1000"}
 
 
 def test_junit_says_the_same(customer: Ran) -> None:
