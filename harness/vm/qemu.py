@@ -183,6 +183,8 @@ def _nic_args(spec: MachineSpec, links: Mapping[str, int]) -> Iterator[str]:
                                              *(f"{name}={value}" for name, value in properties.items())]))
     ports = [index for index, nic in enumerate(spec.nics) if models[nic.name].bus == nics.SWITCH]
     if ports:
+        # QEMU 6.2 to 8.1 set a device's properties in no order, and an array needs its length before its elements:
+        # what is global is set first. (From 8.2 on arrays are lists, and only in JSON.)
+        yield from ("-global", f"rocker.len-ports={len(ports)}")
         yield from ("-device", ",".join([f"rocker,name=sw1,fp_start_macaddr={nics.switch_mac(spec.name)}",
-                                         f"len-ports={len(ports)}",
                                          *(f"ports[{port}]=nic{index}" for port, index in enumerate(ports))]))

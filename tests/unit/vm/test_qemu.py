@@ -87,7 +87,8 @@ def test_the_ports_of_a_switch_are_one_device_and_count_on_from_its_address() ->
     spec = replace(SPEC, nics=(Nic(name="lan0"), *(Nic(name=name, model="rocker") for name in ("p0", "p1"))))
     argv = qemu.argv(spec, replace(WIRING, links={}), None)
     first = nics.switch_mac("dut")
-    assert f"rocker,name=sw1,fp_start_macaddr={first},len-ports=2,ports[0]=nic1,ports[1]=nic2" in argv
+    assert f"rocker,name=sw1,fp_start_macaddr={first},ports[0]=nic1,ports[1]=nic2" in argv
+    assert ("-global", "rocker.len-ports=2") in pairs(argv)
     assert [value for name, value in nics.addresses("dut", spec.nics).items() if name != "lan0"] == [
         first, f"{first[:-2]}01"]
     with pytest.raises(UsageError, match="port of a switch"):
