@@ -8,6 +8,7 @@ guest's socket table shows it; a transfer has ended when the receiver has all by
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
@@ -146,22 +147,29 @@ def tcp(sender: Host, receiver: Host, address: str, *, size: int, port: int = 50
 
 
 def udp(sender: Host, receiver: Host, address: str, *, size: int, datagram: int, port: int = 5002,
-        seconds: float = _TRANSFER, expect: bool = True) -> Transfer:
+        seconds: float = _TRANSFER, expect: bool = True, stopped: Callable[[], int] | None = None) -> Transfer:
     """Send `size` bytes in datagrams of `datagram` bytes to `address`.
 
     Where a card of the two drops what it has no room for, a part is sent when the part before it has arrived.
 
     Args:
         expect: whether they are expected to arrive; where not, the wait for them is cut to a second.
+        stopped: where they are not, how many have got to where they are stopped until now; without it they are sent
+            at once.
     """
     kind = f"UDP{_version(address)}"
     server = receiver.start("socat", "-u", "-b", 65536, f"{kind}-RECV:{port},rcvbuf={_RCVBUF}", f"CREATE:{_RECEIVED}")
     _await_socket(receiver, "UDP", port)
     to = f"{kind}-SENDTO:{_host(address)}:{port}"
-    part = size if not expect else _at_once((sender, receiver), datagram) or size
+    part = (_at_once((sender, receiver), datagram) if expect or stopped else 0) or size
     sent = _send(sender, size, seconds, to, "-b", str(datagram), part=(0, part))
+    late = Deadline.after(seconds)
     for start in range(part, size, part):
-        if not receiver.until(f"[ $(stat -c %s {_RECEIVED}) -ge {start} ]", seconds):
+        if stopped is not None:
+            there = _reaches(stopped, start // datagram, late)
+        else:
+            there = receiver.until(f"[ $(stat -c %s {_RECEIVED}) -ge {start} ]", max(1.0, late.remaining))
+        if not there:
             break
         sent = _send(sender, size, seconds, to, "-b", str(datagram), part=(start, part))
     # The file's size says when all is there; the sum, whether anything came twice or in another order.
@@ -181,6 +189,14 @@ def _at_once(hosts: tuple[Host, ...], datagram: int) -> int:
         return 0
     frames = -(-(datagram + _UDP_HEADER) // _FRAGMENT)
     return datagram * max(1, min(bursts) // (_ROOM * frames))
+
+
+def _reaches(count: Callable[[], int], wanted: int, deadline: Deadline) -> bool:
+    """Ask until `count` says at least `wanted`; whether it did in time."""
+    while count() < wanted:
+        if deadline.expired:
+            return False
+    return True
 
 
 def _send(sender: Host, size: int, seconds: float, to: str, *options: str,
