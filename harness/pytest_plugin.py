@@ -25,12 +25,13 @@ from harness.errors import HarnessError, KernelError, UsageError
 from harness.jobs.suites import Session
 from harness.kernel import module
 from harness.kernel.toolchain import toolchain
-from harness.lab import topology as topologies
+from harness.lab import shapes
 from harness.lab.bench import Lab, up
 from harness.lab.kernel import Kernel, parse_config
 from harness.plan.benign import read_benign
 from harness.store.store import Store
 from harness.vm import hang
+from harness.vm.nic import DEFAULT_MODEL
 from harness.vm.qemu import MachineSpec
 
 _SETUP = 60.0
@@ -181,10 +182,12 @@ def lab(request: pytest.FixtureRequest, session: Session) -> Iterator[Lab]:
     if len(marks) != 1 or len(marks[0].args) != 1:
         raise UsageError('a file of guest tests says once which machines it needs',
                          where=str(module.__file__), hint='pytestmark = [pytest.mark.topology("pair")]')
-    topology = topologies.get(marks[0].args[0])
+    topology = shapes.get(marks[0].args[0], session.own_topologies)
+    images = {side: Path(image) for side, image in session.images.items()}
     deadline = Deadline.after(session.boot_timeout + _SETUP)
     known = read_benign(Path(session.benign)) if session.benign else ()
-    with (up(topology, _template(session), Path(session.workdir), deadline=deadline, ignores=known) as running,
+    with (up(topology, _template(session), Path(session.workdir), deadline=deadline,
+             model=session.nic or DEFAULT_MODEL, kernels=images, ignores=known) as running,
           hang.watched([host.machine.scene() for host in running.hosts.values()], session.silence)):
         labs = request.config.stash[_LABS]
         labs.append(running)

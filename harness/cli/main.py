@@ -58,10 +58,14 @@ def cli() -> None:
 @JSON
 @QUIET
 @_REQUIRE_SANDBOX
+@click.option("--nic", "nics", multiple=True, metavar="MODEL",
+              help="Run all suites on NICs of this model, whatever PLAN says; may be given several times. "
+                   "`harness list nics` names them.")
+@click.option("--all-nics", is_flag=True, help="Run all suites on each NIC model that QEMU and the kernels have.")
 @click.option("--walk/--no-walk", default=True, show_default=True,
               help="Where a claim on objects or sizes fails, walk the series to say which patch did it.")
 def run(plan: Path, variants: tuple[str, ...], arch: str | None, out: Path | None, accel: str | None,
-        cache: Path | None, as_json: bool, quiet: bool, walk: bool) -> None:
+        cache: Path | None, as_json: bool, quiet: bool, nics: tuple[str, ...], all_nics: bool, walk: bool) -> None:
     """Build, compare, boot, test and judge everything in PLAN.
 
     The run folder gets results.json, junit.xml, every build log, console log and object comparison, and repeat.sh,
@@ -72,11 +76,15 @@ def run(plan: Path, variants: tuple[str, ...], arch: str | None, out: Path | Non
     from harness import engine
     from harness.plan.plan import read_plan
     from harness.report import model, terminal
+    from harness.vm import nic
 
     read = read_plan(plan, arch or "")
     for name in variants:
         read.variant(name)
-    options = [("--variant", name) for name in variants]
+    models = [nic.model(name).name for name in dict.fromkeys(nics)]
+    if all_nics:
+        models = [row.name for row in nic.models()]
+    options = [("--variant", name) for name in variants] + [("--nic", name) for name in models]
     options += [(name, str(value)) for name, value in (("--arch", arch), ("--accel", accel), ("--cache", cache))
                 if value]
     again = ["harness", "run", str(plan.resolve()), *(word for option in options for word in option),
@@ -84,7 +92,7 @@ def run(plan: Path, variants: tuple[str, ...], arch: str | None, out: Path | Non
     folder = out or Path("runs") / f"{read.name}{f'-{arch}' if arch else ''}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     _new_folder(folder)
     report = engine.run(read, store=open_store(cache), out=folder.resolve(), progress=cli_common.progress(quiet),
-                        variants=variants, accel=accel or "", walking=walk, command=again)
+                        variants=variants, accel=accel or "", nics=models, walking=walk, command=again)
     if as_json:
         click.echo(json.dumps(model.to_json(report), indent=1))
     else:
@@ -199,11 +207,14 @@ def doctor(as_json: bool, cache: Path | None) -> None:
 
 
 @cli.command(name="list")
-@click.argument("what", type=click.Choice(["plan", "fragments", "nics", "packages"]))
+@click.argument("what", type=click.Choice(["plan", "fragments", "nics", "topologies", "packages"]))
 @click.argument("plan", type=click.Path(path_type=Path), required=False)
 @JSON
 def list_(what: str, plan: Path | None, as_json: bool) -> None:
-    """List what there is: the variants, claims and suites of a PLAN, fragments, NIC models, or host packages."""
+    """List what there is: the variants, claims and suites of a PLAN, fragments, NIC models, topologies, host packages.
+
+    `list nics` says which models this QEMU emulates, and with a PLAN which variants have their drivers.
+    """
     from harness.cli import listing
 
     rows = listing.rows(what, plan, open_store(None))

@@ -7,7 +7,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,12 @@ from harness.jobs import suites
 from harness.kernel import kbuild
 from harness.kernel.kbuild import Build
 from harness.kernel.toolchain import Toolchain
+from harness.lab.kernel import Kernel, parse_config
+from harness.lab.topology import to_json
 from harness.plan.plan import Plan, Suite
 from harness.store.store import Store, digest
 from harness.vm import accel
+from harness.vm import nic as nics
 from harness.vm.accel import Accel
 from harness.vm.handle import Machine
 from harness.vm.machine import boot
@@ -85,6 +88,16 @@ def accelerator(store: Store, arch: Arch, kernel: Path, *, override: str, progre
                         arch=arch, progress=progress)
 
 
+def emulated(arch: Arch) -> frozenset[str]:
+    """The devices that this host's QEMU emulates for an architecture.
+
+    Raises:
+        InfraError: there is no QEMU for it, or it does not say.
+    """
+    listing = proc.run([arch.qemu, "-machine", "none", "-device", "help"], deadline=Deadline.after(_SPARE)).stdout
+    return nics.parse_devices(listing)
+
+
 def host_facts() -> dict[str, str]:
     """What a reader of a result must know of the machine it was got on."""
     return {"machine": platform.machine(), "kernel": platform.release(), "python": platform.python_version(),
@@ -115,6 +128,17 @@ class Lab:
     cache: Path
     progress: Callable[[str], None]
 
+    def why_not(self, model: str, build: Build) -> str:
+        """Why a kernel's machines cannot have NICs of a model; empty where they can.
+
+        Raises:
+            InfraError: QEMU does not say what it emulates.
+        """
+        row = nics.model(model)
+        config = (build.out / ".config").read_text(encoding="utf-8")
+        kernel = Kernel(tree=build.tree, variant=build.variant, config=parse_config(config))
+        return nics.why_not(row, emulated(self.arch), kernel.lacks(row.options))
+
     def boot(self, build: Build) -> Row:
         """Boot a kernel to an answer over SSH and shut it down; the row says how long, or the error what went wrong.
 
@@ -133,9 +157,14 @@ class Lab:
                    seconds=time.monotonic() - started)
 
     @contextmanager
-    def suite(self, suite: Suite, build: Build) -> Iterator[suites.Running]:
-        """Run a suite on a kernel while the block lasts (`suites.started`)."""
-        folder = self.out / "suites" / f"{build.tree}-{build.variant}" / suite.path.stem
+    def suite(self, suite: Suite, build: Build, nic: str, sides: Mapping[str, Build]) -> Iterator[suites.Running]:
+        """Run a suite on a kernel while the block lasts (`suites.started`).
+
+        Args:
+            nic: the model of the NICs that do not name one; empty where there are none.
+            sides: the kernels of this variant, for topologies that ask for a side.
+        """
+        folder = self.out / "suites" / f"{build.tree}-{build.variant}" / suite.path.stem / nic
         folder.mkdir(parents=True, exist_ok=True)
         limits = self.plan.lab
         session = suites.Session(
@@ -145,7 +174,9 @@ class Lab:
             rootfs=str(self.rootfs), memory=limits.memory, cpus=limits.cpus,
             accel=self.accel.name, boot_timeout=limits.boot_timeout, workdir=str(folder),
             results=str(folder / "results.jsonl"), silence=limits.silence,
-            benign=str(self.plan.path) if self.plan.benign else "")
+            benign=str(self.plan.path) if self.plan.benign else "", nic=nic,
+            images={side: str(of_side.image) for side, of_side in sides.items()},
+            topologies=tuple(map(to_json, self.plan.topologies)))
         with suites.started(suite, session, deadline=Deadline.after(limits.test_timeout)) as running:
             yield running
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from harness.deadline import Deadline
 from harness.lab.bench import Host
-from harness.lab.topology import Face, network
+from harness.lab.topology import Face, Network
 from harness.proc import Completed
 from harness.vm.ssh import Running, Word
 
@@ -52,7 +52,7 @@ def veth(number: int, one: str, other: str) -> tuple[Face, Face]:
 
     Their interfaces are called `to-<the other>`.
     """
-    first, second = network(number, (one, f"to-{other}"), (other, f"to-{one}"))
+    first, second = Network(number=number, members=((one, f"to-{other}"), (other, f"to-{one}"))).faces
     return first, second
 
 

@@ -17,10 +17,13 @@ from harness.claims import Claim
 from harness.errors import UsageError
 from harness.kernel.gitplace import is_url
 from harness.kernel.gitrange import GitRange
+from harness.lab.topology import Topology
 from harness.plan.benign import benign
 from harness.plan.claims import read_claims
 from harness.plan.node import Node, read_node
+from harness.plan.topologies import NicUse, read_nics, read_topologies
 from harness.sandbox.limits import Limits
+from harness.vm.nic import DEFAULT_MODEL
 from harness.vm.reports import Ignore
 
 PLAN_FILE = "plan.yaml"
@@ -90,6 +93,8 @@ class Plan:
         suites: files of guest tests.
         control: the variant whose base is built twice.
         lab: limits of the machines.
+        nics: the NIC models that suites run on.
+        topologies: besides the ready-made ones.
         limits: what a step in the sandbox may take.
         benign: kernel reports that are known and harmless until a day.
     """
@@ -107,6 +112,8 @@ class Plan:
     suites: tuple[Suite, ...]
     control: str
     lab: LabSpec = field(default_factory=LabSpec)
+    nics: tuple[NicUse, ...] = (NicUse(model=DEFAULT_MODEL),)
+    topologies: tuple[Topology, ...] = ()
     fuzz: bool = False
     limits: Limits = field(default_factory=Limits)
     benign: tuple[Ignore, ...] = ()
@@ -137,7 +144,7 @@ def read_plan(path: Path, arch: str = "") -> Plan:
 
 
 _KEYS = ("source", "base", "series", "fuzz", "arch", "cc", "make_vars", "variants", "claims", "suites", "control",
-         "lab", "limits", "benign")
+         "lab", "nics", "topologies", "limits", "benign")
 
 
 def _plan(root: Node, arch: str) -> Plan:
@@ -149,6 +156,7 @@ def _plan(root: Node, arch: str) -> Plan:
     variants = _variants(entries["variants"], arch)
     names = tuple(variant.name for variant in variants)
     control = entries["control"].choice(names) if "control" in entries else ""
+    suites = _suites(entries["suites"]) if "suites" in entries else ()
     return Plan(
         path=root.file.resolve(), name=_name(root.file.resolve()), source=_source(entries["source"]),
         base=_series(entries["base"]) if "base" in entries else (), series=_series(entries["series"]),
@@ -157,8 +165,10 @@ def _plan(root: Node, arch: str) -> Plan:
         cc=entries["cc"].matching(r"[\w.+-]+", "a compiler, as `gcc-12` or `clang`") if "cc" in entries else "gcc",
         make_vars=_make_vars(entries["make_vars"]) if "make_vars" in entries else (),
         variants=variants, claims=read_claims(entries["claims"], names, arch) if "claims" in entries else (),
-        suites=_suites(entries["suites"]) if "suites" in entries else (),
-        control=control, lab=_lab(entries["lab"]) if "lab" in entries else LabSpec(),
+        suites=suites, control=control, lab=_lab(entries["lab"]) if "lab" in entries else LabSpec(),
+        nics=read_nics(entries["nics"], tuple(suite.name for suite in suites), names) if "nics" in entries
+        else (NicUse(model=DEFAULT_MODEL),),
+        topologies=read_topologies(entries["topologies"]) if "topologies" in entries else (),
         limits=_limits(entries["limits"]) if "limits" in entries else Limits(),
         benign=benign(entries["benign"]) if "benign" in entries else ())
 

@@ -133,8 +133,8 @@ class Machine:
         if card is None:
             raise UsageError(f"machine {self.name} has no NIC {name!r}",
                              hint=f"it has: {', '.join(card.name for card in self.spec.nics) or 'none'}")
-        address = nics.address(self.name, card)
-        found = parse_addresses(self.run("ip", "-json", "link").stdout).get(address)
+        address = nics.addresses(self.name, self.spec.nics)[name]
+        found = parse_addresses(self.run("ip", "-details", "-json", "link").stdout).get(address)
         if found is None:
             model = nics.model(card.model)
             raise KernelError(f"no interface for NIC {name} ({card.model}, {address})", where=f"machine {self.name}",
@@ -183,5 +183,10 @@ class Machine:
 
 
 def parse_addresses(listing: str) -> dict[str, str]:
-    """MAC address to interface, from the output of `ip -json link`."""
-    return {str(row["address"]): str(row["ifname"]) for row in json.loads(listing) if "address" in row}
+    """MAC address to interface, from the output of `ip -details -json link`; of cards only.
+
+    A bridge has the address of one of its ports and a VLAN that of the card below it; such interfaces have a kind.
+    Where a card's address was changed, `permaddr` is the one it was made with.
+    """
+    return {str(row.get("permaddr", row["address"])): str(row["ifname"]) for row in json.loads(listing)
+            if "address" in row and "info_kind" not in row.get("linkinfo", {})}

@@ -26,6 +26,8 @@ from harness.vm.handle import Files, Machine
 from harness.vm.hang import Scene
 from harness.vm.keys import KeyPair
 from harness.vm.klog import Ignore
+from harness.vm.links import close_all, plugged
+from harness.vm.nic import Link
 from harness.vm.qemu import MachineSpec, Wiring
 from harness.vm.ssh import Target
 
@@ -49,6 +51,7 @@ def boot(spec: MachineSpec, workdir: Path, *, deadline: Deadline, ignores: Itera
 
 @contextmanager
 def boot_all(specs: Sequence[MachineSpec], workdir: Path, *, deadline: Deadline, ignores: Iterable[Ignore] = (),
+             links: Sequence[Link] = (),
              progress: Callable[[str], None] = lambda _: None) -> Iterator[dict[str, Machine]]:
     """Boot machines at the same time, plug them together, and hold them for the block; by name, in `specs`' order.
 
@@ -58,19 +61,20 @@ def boot_all(specs: Sequence[MachineSpec], workdir: Path, *, deadline: Deadline,
         workdir: a folder for them; each has one of its own in it.
         deadline: when all of them must be ready.
         ignores: reports that are expected.
+        links: those that have conditions, see `links.plugged`.
 
     Raises:
-        UsageError: a spec that cannot be.
+        UsageError: a spec or a link that cannot be.
         InfraError: QEMU did not start.
         KernelError: a kernel did not boot, or, at the end of the block, reported something.
     """
     ignores = tuple(ignores)
     _check_all(specs)
     with ExitStack() as stack:
-        links = stack.enter_context(_plugged(specs))
-        started = [stack.enter_context(_started(spec, workdir / spec.name, links[spec.name], ignores))
+        sockets = stack.enter_context(plugged(specs, links))
+        started = [stack.enter_context(_started(spec, workdir / spec.name, sockets[spec.name], ignores))
                    for spec in specs]
-        _close_all(links)
+        close_all(sockets)
         machines = {}
         for start in started:
             machines[start.spec.name] = stack.enter_context(_ready(start, deadline))
@@ -88,37 +92,6 @@ def _check_all(specs: Sequence[MachineSpec]) -> None:
         qemu.check(spec)
     if len({spec.name for spec in specs}) < len(specs):
         raise UsageError("two machines share a name", hint=", ".join(spec.name for spec in specs))
-
-
-@contextmanager
-def _plugged(specs: Sequence[MachineSpec]) -> Iterator[dict[str, dict[str, socket.socket]]]:
-    """By machine and NIC, the datagram socket of its link; both ends of a link are a pair, one datagram one frame.
-
-    Raises:
-        UsageError: a link does not have two ends.
-    """
-    ends: dict[str, list[tuple[str, str]]] = {}
-    for spec in specs:
-        for card in spec.nics:
-            if card.link is not None:
-                ends.setdefault(card.link, []).append((spec.name, card.name))
-    sockets: dict[str, dict[str, socket.socket]] = {spec.name: {} for spec in specs}
-    with ExitStack() as stack:
-        for link, members in ends.items():
-            if len(members) != 2:
-                raise UsageError(f"link {link!r} has {len(members)} ends, not two",
-                                 hint=", ".join(f"{machine}:{name}" for machine, name in members))
-            pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-            for (machine, name), end in zip(members, pair, strict=True):
-                sockets[machine][name] = stack.enter_context(end)
-        yield sockets
-
-
-def _close_all(links: Mapping[str, Mapping[str, socket.socket]]) -> None:
-    """Close our copies: a machine that ends then closes the link, and does not leave its peer with a full queue."""
-    for ends in links.values():
-        for end in ends.values():
-            end.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

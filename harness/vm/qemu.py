@@ -92,17 +92,11 @@ def check(spec: MachineSpec) -> None:
     """Refuse a machine that could not be.
 
     Raises:
-        UsageError: its name or a NIC's is odd, two NICs share a name or an address, a file is missing.
+        UsageError: its name or a NIC is odd (`nic.check_cards`), a file is missing.
     """
     if not spec.name.replace("-", "").isalnum():
         raise UsageError(f"not a name for a machine: {spec.name!r}", hint="letters, digits and '-'")
-    for nic in spec.nics:
-        nics.check_name(nic.name)
-        nics.model(nic.model)
-    names = [nic.name for nic in spec.nics]
-    addresses = [nics.address(spec.name, nic) for nic in spec.nics]
-    if len(set(names)) < len(names) or len(set(addresses)) < len(addresses):
-        raise UsageError("two NICs share a name or an address", where=f"machine {spec.name}")
+    nics.check_cards(spec.name, spec.nics)
     for path in (spec.kernel, *spec.initrd):
         if not path.is_file():
             raise UsageError(f"no such file: {path}", where=f"machine {spec.name}")
@@ -114,7 +108,7 @@ def cmdline(spec: MachineSpec) -> str:
              *_BY_ACCEL.get(spec.accel, ()), *_NO_SPARE_DEVICES, f"harness.name={spec.name}"]
     mgmt = nics.mac_of(spec.name, MGMT)
     words.append(f"harness.mgmt={mgmt},{GUEST_ADDRESS}/{_MGMT_PREFIX}")
-    words += [f"harness.nic={nics.address(spec.name, nic)},{nic.name}" for nic in spec.nics]
+    words += [f"harness.nic={address},{name}" for name, address in nics.addresses(spec.name, spec.nics).items()]
     return " ".join([*words, *spec.append])
 
 
@@ -163,11 +157,40 @@ def _mgmt_backend() -> str:
     return f"user,id={MGMT},restrict=on,ipv6=off,net={_MGMT_NET},hostfwd=tcp:127.0.0.1:0-{GUEST_ADDRESS}:22"
 
 
+def device(spec: MachineSpec, nic: Nic) -> dict[str, str]:
+    """A card as the properties of its QEMU device, for `-device` and for the monitor's `device_add` alike."""
+    model, index = nics.model(nic.model), spec.nics.index(nic)
+    # usb-net puts an octet of its own in place of the first.
+    address = nic.mac or nics.mac_of(spec.name, nic.name)
+    placed = {"bus": "usb.0"} if model.bus == nics.USB else {"bus": _slot(nic)} if nic.hotplug else {}
+    more = dict(words.split("=", 1) for words in (*model.properties, *nic.properties))
+    return {"driver": model.device, "id": nic.name, "netdev": f"nic{index}", "mac": address.lower(), **placed,
+            **({"romfile": ""} if model.boot_rom else {}), **more}
+
+
+def _slot(nic: Nic) -> str:
+    return f"slot-{nic.name}"
+
+
 def _nic_args(spec: MachineSpec, links: Mapping[str, int]) -> Iterator[str]:
+    models = {nic.name: nics.model(nic.model) for nic in spec.nics}
+    if any(model.bus == nics.USB for model in models.values()):
+        yield from ("-device", "qemu-xhci,id=usb")
     for index, nic in enumerate(spec.nics):
-        model = nics.model(nic.model)
         backend = (f"dgram,id=nic{index},local.type=fd,local.str={links[nic.name]}" if nic.name in links
                    else f"hubport,id=nic{index},hubid={index}")
-        device = [model.device, f"id={nic.name}", f"netdev=nic{index}", f"mac={nics.address(spec.name, nic)}",
-                  *(("romfile=",) if model.boot_rom else ()), *model.properties, *nic.properties]
-        yield from ("-netdev", backend, "-device", ",".join(device))
+        yield from ("-netdev", backend)
+        # A device on the root bus of q35 cannot be unplugged (QEMU's docs/pcie.txt): one that may be has a port.
+        if nic.hotplug and models[nic.name].bus == nics.PCI:
+            yield from ("-device", f"pcie-root-port,id={_slot(nic)},chassis={index + 1},slot={index + 1}")
+        if models[nic.name].bus != nics.SWITCH:
+            properties = device(spec, nic)
+            yield from ("-device", ",".join([properties.pop("driver"),
+                                             *(f"{name}={value}" for name, value in properties.items())]))
+    ports = [index for index, nic in enumerate(spec.nics) if models[nic.name].bus == nics.SWITCH]
+    if ports:
+        # QEMU 6.2 to 8.1 set a device's properties in no order, and an array needs its length before its elements:
+        # what is global is set first. (From 8.2 on arrays are lists, and only in JSON.)
+        yield from ("-global", f"rocker.len-ports={len(ports)}")
+        yield from ("-device", ",".join([f"rocker,name=sw1,fp_start_macaddr={nics.switch_mac(spec.name)}",
+                                         *(f"ports[{port}]=nic{index}" for port, index in enumerate(ports))]))

@@ -51,11 +51,21 @@ class Qmp:
         self._loop = loop
         self._client = QMPClient(name)
         self._events: list[Event] = []
+        self._woken: list[threading.Condition] = []
 
     @property
     def events(self) -> tuple[Event, ...]:
         """The events there were until now."""
         return tuple(self._events)
+
+    @contextmanager
+    def waking(self, condition: threading.Condition) -> Iterator[None]:
+        """Notify those who wait on `condition` of every event, for the block."""
+        self._woken.append(condition)
+        try:
+            yield
+        finally:
+            self._woken.remove(condition)
 
     def execute(self, command: str, arguments: Mapping[str, object] | None = None, *,
                 deadline: Deadline) -> Any:
@@ -91,6 +101,9 @@ class Qmp:
         async for message in self._client.events:
             data = message.get("data")
             self._events.append(Event(name=str(message["event"]), data=data if isinstance(data, dict) else {}))
+            for condition in tuple(self._woken):
+                with condition:
+                    condition.notify_all()
 
     def _await(self, work: Coroutine[object, object, _T], doing: str, deadline: Deadline) -> _T:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -16,12 +16,12 @@ import sys
 from datetime import UTC, datetime
 
 from harness.jobs import boots
-from tests.bench import boot, builds, console, objdiff, run, sandbox
+from tests.bench import boot, builds, console, machines, objdiff, run, sandbox
 from tests.bench.lab import Lab, Part
 from tests.conftest import ROOT
 
-PARTS = {part.name: part for part in (run.PART, builds.PART, boot.PART, objdiff.PART, sandbox.PART,
-                                   console.PART)}
+PARTS = {part.name: part for part in (run.PART, builds.PART, boot.PART, machines.PART, console.PART, objdiff.PART,
+                                      sandbox.PART)}
 TABLE = ROOT / "docs" / "benchmarks.md"
 _HEAD = """\
 <!-- SPDX-License-Identifier: GPL-2.0-only -->

@@ -89,6 +89,13 @@ def test_every_suite_ran_where_it_applies(customer: Ran) -> None:
     assert ran == wanted
 
 
+def test_the_suite_of_links_ran_on_every_common_nic_model(customer: Ran) -> None:
+    ran = {row["nic"]: row["verdict"] for row in customer.rows("suite", variant="both")
+           if row["id"].endswith("test_link.py")}
+    assert ran == dict.fromkeys(("e1000", "virtio-net-pci", "e1000e", "rtl8139", "vmxnet3"), "PASS")
+    assert {row["nic"] for row in customer.rows("suite") if row["variant"] != "both"} <= {"", "e1000"}
+
+
 def test_junit_says_the_same(customer: Ran) -> None:
     junit = JUnitXml.fromfile(str(customer.folder / "junit.xml"))
     tests = sum(max(len(row["tests"]), 1) for row in customer.results["rows"])

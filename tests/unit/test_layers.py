@@ -20,10 +20,10 @@ ORDER = (
     "kernel.toolchain", "kernel.kbuild_box", "kernel.kconfig_why", "kernel.kconfig", "kernel.warnings",
     "kernel.kbuild", "kernel.recompile", "kernel.partial", "kernel.module", "jobs.steps", "compare", "jobs.compared",
     "jobs.again", "jobs.proof", "jobs.others", "guest", "vm", "lab", "claims", "plan.node", "plan.benign",
-    "plan.claims", "plan.plan", "jobs.suites", "report.objdiff_text", "report.objdiff_page", "report.model",
-    "report.junit", "report.terminal", "report.progress", "jobs.boots", "report.steps", "jobs.blame", "report.blame",
-    "jobs.layouts", "jobs.builds", "engine", "pytest_plugin", "cli.common", "cli.listing", "cli.cache", "cli.compare",
-    "cli.klog", "cli.main", "__main__",
+    "plan.claims", "plan.topologies", "plan.plan", "jobs.suites", "report.objdiff_text", "report.objdiff_page",
+    "report.model", "report.junit", "report.terminal", "report.progress", "jobs.boots", "report.steps", "jobs.blame",
+    "report.blame", "jobs.layouts", "jobs.builds", "engine", "pytest_plugin", "cli.common", "cli.listing", "cli.cache",
+    "cli.compare", "cli.klog", "cli.main", "__main__",
 )
 STRANGERS = (("compare", "vm"), ("compare", "guest"), ("compare", "kernel"), ("kernel", "vm"), ("kernel", "compare"))
 
