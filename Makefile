@@ -4,10 +4,10 @@
 PLAN ?= patches/skb-extensions
 BIN := .venv/bin
 
-.PHONY: help setup run test check bench mutants clean
+.PHONY: help setup run test test-slow check bench mutants clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: ## install what is missing for `make run`
 	@ci/setup run
@@ -18,6 +18,10 @@ run: setup ## run PLAN (default: patches/skb-extensions) on real kernels
 test: ## install what is missing, then run all tests: unit, builds, boots, guest suites
 	@ci/setup dev
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+test-slow: ## install what is missing, then the slow tests: kernels of other architectures, other compilers
+	@ci/setup slow
+	@$(BIN)/python -m pytest -m slow
 
 check: ## linters, types, layers
 	@ci/setup dev

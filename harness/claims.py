@@ -110,6 +110,12 @@ class TestResult:
     reason: str = ""
     seconds: float = 0.0
     detail: tuple[str, ...] = ()
+    nic: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its id and, where known, the NIC model it ran on."""
+        return f"{self.id} on {self.nic}" if self.nic else self.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,14 +123,15 @@ class Row:
     """One line of a run's result.
 
     Attributes:
-        kind: `control`, `claim`, `build`, `objdiff`, `size`, `boot`, `suite`, `step` or `blame`.
-        id: the claim's id, the suite's file, the build's name.
+        kind: `control`, `claim`, `build`, `objdiff`, `size`, `boot`, `suite`, `nic`, `step` or `blame`.
+        id: the claim's id, the suite's file, the build's name, the NIC model that cannot be had.
         variant: the configuration it speaks of; empty where none.
         verdict: one of the five words.
         evidence: what was seen, in a few words.
         detail: more of it, a line each.
         tests: for suites, each test's result.
         seconds: what it took.
+        nic: for suites, the NIC model.
     """
 
     kind: str
@@ -135,6 +142,7 @@ class Row:
     detail: tuple[str, ...] = ()
     tests: tuple[TestResult, ...] = field(default=())
     seconds: float = 0.0
+    nic: str = ""
 
 
 def exit_code(rows: Sequence[Row]) -> ExitCode:
@@ -234,7 +242,8 @@ def judge_tests(claim: Claim, variant: str, results: Sequence[TestResult]) -> Ro
     if unmatched:
         return _row(claim, variant, Verdict.ERROR, f"{unmatched[0]} did not run on this variant")
     verdict = verdict_of(chosen)
-    bad = [f"{result.id}: {result.verdict}: {result.reason}" for result in chosen if result.verdict is not Verdict.PASS]
+    bad = [f"{result.label}: {result.verdict}: {result.reason}" for result in chosen
+           if result.verdict is not Verdict.PASS]
     evidence = bad[0] if bad else f"{len(chosen)} tests passed"
     return _row(claim, variant, verdict, evidence, bad)
 
@@ -288,21 +297,22 @@ def _layout_findings(said: LayoutStatement, expect: str, delta: LayoutDelta) -> 
     return found
 
 
-def judge_suite(file: str, variant: str, results: Sequence[TestResult], seconds: float, ended: str = "") -> Row:
+def judge_suite(file: str, variant: str, results: Sequence[TestResult], seconds: float, ended: str = "",
+                nic: str = "") -> Row:
     """A suite's row: its worst test decides, and a suite that ran no test fails.
 
     `ended` says how the suites' process ended before its time: where there is no test then, the kernel is not at fault.
     """
     if not results:
         return Row(kind="suite", id=file, variant=variant, verdict=Verdict.ERROR if ended else Verdict.FAIL,
-                   evidence=ended or "it contains no test", seconds=seconds)
+                   evidence=ended or "it contains no test", seconds=seconds, nic=nic)
     counts = {verdict: sum(result.verdict is verdict for result in results) for verdict in Verdict}
     said = ", ".join(f"{count} {verdict.lower()}" for verdict, count in counts.items() if count)
     bad = [result for result in results if result.verdict is not Verdict.PASS]
     first = f"; {bad[0].id.partition('::')[2] or bad[0].id}: {bad[0].reason}" if bad else ""
     return Row(kind="suite", id=file, variant=variant, verdict=verdict_of(results), evidence=said + first,
                detail=tuple(line for result in bad for line in (f"{result.id}: {result.reason}", *result.detail)),
-               tests=tuple(results), seconds=seconds)
+               tests=tuple(results), seconds=seconds, nic=nic)
 
 
 def verdict_of(results: Sequence[TestResult]) -> Verdict:

@@ -51,7 +51,8 @@ from harness.jobs.compared import code_digest, compared, compared_sizes
 from harness.kernel.kbuild import Build
 from harness.kernel.kconfig import Config
 from harness.kernel.tree import prepare
-from harness.plan.plan import Plan
+from harness.plan.plan import Plan, Suite
+from harness.plan.topologies import NicUse
 from harness.report import blame as blaming
 from harness.report import junit, model, objdiff_page
 from harness.report.model import RunReport
@@ -94,12 +95,13 @@ class _Run:
 
 
 def run(plan: Plan, *, store: Store, out: Path, progress: Progress, command: Sequence[str],
-        variants: Sequence[str] = (), accel: str = "", walking: bool = True) -> RunReport:
+        variants: Sequence[str] = (), accel: str = "", nics: Sequence[str] = (), walking: bool = True) -> RunReport:
     """Run a plan and leave `results.json`, `junit.xml`, logs and comparisons in `out`.
 
     Args:
         variants: only these; all where empty.
         accel: `kvm` or `tcg`; probed where empty.
+        nics: models that all suites run on, in place of what the plan says; those that cannot be had are skipped.
         walking: where a claim on objects or sizes fails, walk the series to say which patch did it.
 
     Raises:
@@ -113,7 +115,7 @@ def run(plan: Plan, *, store: Store, out: Path, progress: Progress, command: Seq
         inputs = resolve(plan, Deadline.after(60), store=store, progress=progress.step)
         state = _Run(inputs=inputs, store=store, out=out, progress=progress)
         chosen = tuple(variants) or tuple(variant.name for variant in plan.variants)
-        _steps(state, chosen, accel)
+        _steps(state, chosen, accel, tuple(NicUse(model=name) for name in nics) if nics else plan.nics)
         if walking:
             _blame_failed(state, chosen)
     except BaseException as error:
@@ -144,10 +146,10 @@ def write(report: RunReport, out: Path) -> None:
         temporary.rename(out / name)
 
 
-def _steps(state: _Run, variants: Sequence[str], accel: str) -> None:
+def _steps(state: _Run, variants: Sequence[str], accel: str, nics: Sequence[NicUse]) -> None:
     plan = state.inputs.plan
     for suite in plan.suites:
-        suites.check(suite)
+        suites.check(suite, plan.topologies)
     state.inputs = applied(state.inputs, store=state.store, progress=state.progress)
     if state.inputs.fuzz:
         state.rows.append(Row(kind="series", id="fuzz", variant="", verdict=Verdict.PASS, detail=state.inputs.fuzz,
@@ -167,8 +169,8 @@ def _steps(state: _Run, variants: Sequence[str], accel: str) -> None:
                                    progress=state.progress.step)
         state.progress.step(f"machines run under {chosen.name}: {chosen.reason}")
         _boot_all(state, lab(state.inputs, userland, chosen, state.out, store=state.store, progress=state.progress),
-                  variants)
-    _judge(state, variants)
+                  variants, nics)
+    _judge(state, variants, nics)
 
 
 def _build_all(state: _Run, configs: Configs, variants: Sequence[str]) -> None:
@@ -250,7 +252,7 @@ def _write_sizes(state: _Run, name: str, sizes: SizeReport) -> None:
     (folder / f"{name}.txt").write_text("\n".join([*size_text.lines(sizes, limit=None), ""]), encoding="utf-8")
 
 
-def _boot_all(state: _Run, machine: boots.Lab, variants: Sequence[str]) -> None:
+def _boot_all(state: _Run, machine: boots.Lab, variants: Sequence[str], nics: Sequence[NicUse]) -> None:
     """Boot every kernel, and run the suites of a variant while the next one's kernels boot, as many as there is room.
 
     An emulated machine keeps less than a core busy, and the machines of a suite mostly wait for each other.
@@ -264,14 +266,40 @@ def _boot_all(state: _Run, machine: boots.Lab, variants: Sequence[str]) -> None:
                     state.progress.step(f"booting {finished.name}")
                     with state.row("boot", finished.name, variant):
                         state.rows.append(machine.boot(finished))
-            patched = state.builds.get(("patched", variant))
-            if patched is None:
+            sides = {side: state.builds[side, variant] for side in SIDES if (side, variant) in state.builds}
+            if "patched" not in sides:
                 continue
-            for suite in state.inputs.plan.suites:
+            offered = _offered(state, machine, sides["patched"], nics)
+            for suite, model in _on_models(state, offered, variant):
                 _await_suites(state, running, _SUITES_AT_ONCE - 1)
-                state.progress.step(f"suite {suite.name} on {patched.name}")
-                running.append(stack.enter_context(machine.suite(suite, patched)))
+                state.progress.step(f"suite {suite.name} on {sides['patched'].name}{f' with {model}' if model else ''}")
+                running.append(stack.enter_context(machine.suite(suite, sides["patched"], model, sides)))
         _await_suites(state, running, 0)
+
+
+def _on_models(state: _Run, offered: Sequence[NicUse], variant: str) -> Iterator[tuple[Suite, str]]:
+    """The suites of a variant, each with the NIC models it runs on; once, and with none, where it has no such NICs."""
+    plan = state.inputs.plan
+    for suite in plan.suites:
+        if suites.has_nics_of_the_run(suite, plan.topologies):
+            yield from ((suite, use.model) for use in offered if use.covers(suite.name, variant))
+        else:
+            yield suite, ""
+
+
+def _offered(state: _Run, machine: boots.Lab, build: Build, nics: Sequence[NicUse]) -> list[NicUse]:
+    """The NIC models that a kernel's suites are to run on and can; each of the others gets a row that says why not."""
+    offered = []
+    for use in nics:
+        if not any(use.covers(suite.name, build.variant) for suite in state.inputs.plan.suites):
+            continue
+        reason = machine.why_not(use.model, build)
+        if reason:
+            state.rows.append(Row(kind="nic", id=use.model, variant=build.variant, verdict=Verdict.SKIP,
+                                  evidence=f"its suites were not run: {reason}"))
+        else:
+            offered.append(use)
+    return offered
 
 
 def _await_suites(state: _Run, running: list[suites.Running], most: int) -> None:
@@ -289,16 +317,17 @@ def _await_suites(state: _Run, running: list[suites.Running], most: int) -> None
                         state.tests[ended.variant] = (*state.tests.get(ended.variant, ()), *row.tests)
 
 
-def _judge(state: _Run, variants: Sequence[str]) -> None:
+def _judge(state: _Run, variants: Sequence[str], nics: Sequence[NicUse]) -> None:
     """Claims come last in time and first in the table."""
     judged: list[Row] = []
     for claim in state.inputs.plan.claims:
         judged += [_judged(state, claim, variant) for variant in claim.variants if variant in variants]
-    order = {"control": 1, "build": 2, "objdiff": 3, "size": 4, "boot": 5, "suite": 6}
-    in_plan = {(variant, suite.name): place for place, (variant, suite) in
-               enumerate(itertools.product(variants, state.inputs.plan.suites))}
+    order = {"control": 1, "build": 2, "objdiff": 3, "size": 4, "boot": 5, "suite": 6, "nic": 7}
+    models = ["", *(use.model for use in nics)]
+    in_plan = {(variant, suite.name, nic): place for place, (variant, suite, nic) in
+               enumerate(itertools.product(variants, state.inputs.plan.suites, models))}
     state.rows = judged + sorted(state.rows, key=lambda row: (order.get(row.kind, 9),
-                                                              in_plan.get((row.variant, row.id), 0)))
+                                                              in_plan.get((row.variant, row.id, row.nic), 0)))
 
 
 def _judged(state: _Run, claim: Claim, variant: str) -> Row:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -49,13 +50,16 @@ def packages() -> tuple[Package, ...]:
     return tuple(Package(name=name, probes=tuple(probes.split(",")), why=why) for name, probes, why in rows)
 
 
-def require() -> None:
+def require(more: Sequence[Package] = ()) -> None:
     """Raise where this host lacks a package, before any long work.
+
+    Args:
+        more: what is needed besides the table's, as for another architecture.
 
     Raises:
         InfraError: names what is missing, and the command that installs it.
     """
-    lacking = [package for package in packages() if package.missing]
+    lacking = [package for package in (*packages(), *more) if package.missing]
     if lacking:
         missing = ", ".join(probe for package in lacking for probe in package.missing)
         raise InfraError(f"not installed on this host: {missing}",

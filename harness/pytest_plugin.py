@@ -25,13 +25,16 @@ from harness.deadline import Deadline
 from harness.errors import HarnessError, KernelError, UsageError
 from harness.jobs.suites import Session
 from harness.kernel import module
-from harness.kernel.kbuild_box import toolchain
-from harness.lab import topology as topologies
+from harness.kernel.toolchain import toolchain
+from harness.lab import shapes
 from harness.lab.bench import Lab, up
 from harness.lab.kernel import Kernel, parse_config
 from harness.lab.topology import Topology
+from harness.plan.benign import read_benign
 from harness.store.store import Store
+from harness.vm import hang
 from harness.vm.handle import Machine
+from harness.vm.nic import DEFAULT_MODEL
 from harness.vm.qemu import MachineSpec
 
 _SETUP = 60.0
@@ -171,10 +174,10 @@ def module_file(request: pytest.FixtureRequest, session: Session) -> Callable[[s
     """
     def build(folder: str) -> Path:
         deadline = Deadline.after(_MODULE)
-        make_vars = dict(pair.split("=", 1) for pair in session.make_vars)
+        row, make_vars = arch.get(session.arch), dict(pair.split("=", 1) for pair in session.make_vars)
         return module.build(request.path.parent / folder, kernel=session.build, tree=Path(session.source),
-                            out=Path(session.out), arch=arch.get(session.arch), deadline=deadline,
-                            toolchain=toolchain(deadline, session.cc, make_vars), store=Store(root=Path(session.cache)))
+                            out=Path(session.out), arch=row, deadline=deadline, store=Store(root=Path(session.cache)),
+                            toolchain=toolchain(deadline, session.cc, make_vars, arch=row))
 
     return build
 
@@ -182,7 +185,7 @@ def module_file(request: pytest.FixtureRequest, session: Session) -> Callable[[s
 @pytest.fixture(scope="module")
 def machine(request: pytest.FixtureRequest, session: Session) -> Iterator[Machine]:
     """One machine with the kernel under test, booted once for the whole file; it needs no mark."""
-    with _up(request.config, topologies.SOLO, session) as running:
+    with _up(request.config, shapes.SOLO, session) as running:
         yield next(iter(running.hosts.values())).machine
 
 
@@ -194,15 +197,19 @@ def lab(request: pytest.FixtureRequest, session: Session) -> Iterator[Lab]:
     if len(marks) != 1 or len(marks[0].args) != 1:
         raise UsageError('a file of guest tests says once which machines it needs',
                          where=str(module.__file__), hint='pytestmark = [pytest.mark.topology("pair")]')
-    with _up(request.config, topologies.get(marks[0].args[0]), session) as running:
+    with _up(request.config, shapes.get(marks[0].args[0], session.own_topologies), session) as running:
         yield running
 
 
 @contextmanager
 def _up(config: pytest.Config, topology: Topology, session: Session) -> Iterator[Lab]:
     """A lab that is up, and that every test is followed by a look at."""
+    images = {side: Path(image) for side, image in session.images.items()}
     deadline = Deadline.after(session.boot_timeout + _SETUP)
-    with up(topology, _template(session), Path(session.workdir), deadline=deadline) as running:
+    known = read_benign(Path(session.benign)) if session.benign else ()
+    with (up(topology, _template(session), Path(session.workdir), deadline=deadline,
+             model=session.nic or DEFAULT_MODEL, kernels=images, ignores=known) as running,
+          hang.watched([host.machine.scene() for host in running.hosts.values()], session.silence)):
         labs = config.stash[_LABS]
         labs.append(running)
         try:

@@ -42,8 +42,14 @@ def clean_tree(inputs: Inputs, store: Store) -> Path:
 
 
 @pytest.fixture(scope="session")
-def patched_both(inputs: Inputs, store: Store, progress: Progress) -> Build:
-    """The patched kernel with both options, as `harness run` builds it."""
-    configs = {side: builds.configure(inputs, side, "both", store=store, progress=progress) for side in builds.SIDES}
-    builds.build(inputs, "base", configs["base"], store=store, progress=progress)
-    return builds.build(inputs, "patched", configs["patched"], store=store, progress=progress)
+def base_both(inputs: Inputs, store: Store, progress: Progress) -> Build:
+    """The kernel before the series with both options, as `harness run` builds it."""
+    config = builds.configure(inputs, "base", "both", store=store, progress=progress)
+    return builds.build(inputs, "base", config, store=store, progress=progress)
+
+
+@pytest.fixture(scope="session")
+def patched_both(inputs: Inputs, store: Store, progress: Progress, base_both: Build) -> Build:
+    """The patched kernel with both options, as `harness run` builds it: from base."""
+    config = builds.configure(inputs, "patched", "both", store=store, progress=progress)
+    return builds.build(inputs, "patched", config, store=store, progress=progress)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness import arch as arches
 from harness.errors import InfraError, UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ ACCEL = click.option("--accel", type=click.Choice(["kvm", "tcg"]), default=None,
                      help="The accelerator.  [default: KVM where a real Linux boots under it, else TCG]")
 SIDE = click.option("--side", type=click.Choice(["base", "patched"]), default="patched", show_default=True,
                     help="The tree: before the series, or after it.")
+ARCH = click.option("--arch", type=click.Choice(arches.names()), default=None,
+                    help="The kernels' architecture.  [default: the plan's]")
 VARIANT = click.option("--variant", "-v", "variants", multiple=True, metavar="NAME",
                        help="Only this variant of the plan; may be given several times.")
 

@@ -7,15 +7,16 @@ import json
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli import common
-from harness.cli.common import ACCEL, CACHE, PLAN, QUIET, SIDE, open_store
+from harness.cli.common import ACCEL, ARCH, CACHE, PLAN, QUIET, SIDE, open_store
 from harness.errors import ExitCode, InfraError, KernelError, UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from harness.kernel.kbuild import Build
     from harness.lab.holder import Wanted
     from harness.lab.kept import Kept
+    from harness.lab.topology import Topology
 
 _LAB = click.option("--lab", "-l", "lab", metavar="NAME", help="The kept lab.  [default: the only one]")
 _MACHINE = click.option("--machine", "-m", "machine", metavar="NAME",
@@ -39,6 +41,7 @@ _GRACE = 5.0
 @click.command()
 @PLAN
 @click.option("--variant", "-v", "variant", required=True, metavar="NAME", help="The variant to boot.")
+@ARCH
 @SIDE
 @click.option("--topology", metavar="NAME", default="solo", show_default=True,
               help="Boot all machines of this topology, linked and addressed.")
@@ -51,20 +54,18 @@ _GRACE = 5.0
 @ACCEL
 @CACHE
 @QUIET
-def boot(plan: Path, variant: str, side: str, topology: str, command: str | None, append: tuple[str, ...],
-         gdb: bool, keep: bool, name: str | None, accel: str | None, cache: Path | None, quiet: bool) -> None:
+def boot(plan: Path, variant: str, arch: str | None, side: str, topology: str, command: str | None,
+         append: tuple[str, ...], gdb: bool, keep: bool, name: str | None, accel: str | None, cache: Path | None,
+         quiet: bool) -> None:
     """Boot a kernel of PLAN and open a shell in it; the machine ends with the shell.
 
     On a terminal the shell has one as well; through a pipe it reads its commands from there.
     """
-    from harness.lab import topology as topologies
-
     if keep and command is not None:
         raise UsageError("--keep and --command exclude each other", hint="`harness exec` runs commands in a kept lab")
     if name is not None and not keep:
         raise UsageError("--name is for labs that are kept: --keep")
-    topologies.get(topology)
-    wanted = _wanted(*_prepared(plan, variant, side, Path(), accel, cache, quiet), topology, append, gdb)
+    wanted = _wanted(_prepare(plan, variant, arch, side, Path(), accel, cache, quiet, topology), append, gdb)
     if keep:
         _keep(wanted, name or variant, quiet)
         return
@@ -156,25 +157,29 @@ def down(labs: tuple[str, ...], everything: bool) -> None:
 @click.command(context_settings={"ignore_unknown_options": True})
 @PLAN
 @click.option("--variant", "-v", "variant", required=True, metavar="NAME", help="The variant to test.")
+@ARCH
 @SIDE
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False),
               help="The folder for consoles and results.  [default: runs/PLAN-tests-TIME]")
 @ACCEL
 @CACHE
 @QUIET
+@click.option("--nic", metavar="MODEL", help="The model of the NICs.  [default: e1000]")
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="FILE... [PYTEST OPTION]...")
-def test(plan: Path, variant: str, side: str, out: Path | None, accel: str | None, cache: Path | None, quiet: bool,
-         words: tuple[str, ...]) -> None:
+def test(plan: Path, variant: str, arch: str | None, side: str, out: Path | None, accel: str | None,
+         cache: Path | None, quiet: bool, nic: str | None, words: tuple[str, ...]) -> None:
     """Run guest tests on one kernel of PLAN with pytest, whose options may follow: -k, -x, --pdb, ...
 
     See docs/guest-tests.md. `harness run` runs those that PLAN names, on all its variants.
     """
     import pytest
 
+    from harness.vm.nic import DEFAULT_MODEL
+
     folder = (out or common.run_folder(f"{plan.resolve().name}-tests")).resolve()
     common.new_folder(folder)
-    lab, built = _prepared(plan, variant, side, folder, accel, cache, quiet)
-    session = lab.session(built, folder)
+    ready = _prepare(plan, variant, arch, side, folder, accel, cache, quiet)
+    session = ready.lab.session(ready.built, folder, nic or DEFAULT_MODEL, ready.sides)
     session.write(folder / "session.json")
     Path(session.results).touch()
     code = pytest.main(["-p", "harness.pytest_plugin", f"--harness-session={folder}/session.json",
@@ -203,30 +208,54 @@ def _unearned(results: Path) -> list[str]:
             if row["event"] == "finished" and row["verdict"] not in ("PASS", "SKIP")]
 
 
-def _prepared(plan: Path, variant: str, side: str, out: Path, accel: str | None, cache: Path | None, quiet: bool
-              ) -> tuple[boots.Lab, Build]:
-    """Build one kernel of a plan, and all that is needed to boot it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """What has to be there before anything is booted.
+
+    Attributes:
+        lab: everything but the kernels.
+        built: the kernel that was asked for.
+        sides: by side, that kernel and those that machines of the topology ask for.
+        topology: the machines.
+    """
+
+    lab: boots.Lab
+    built: Build
+    sides: Mapping[str, Build]
+    topology: Topology
+
+
+def _prepare(plan: Path, variant: str, arch: str | None, side: str, out: Path, accel: str | None, cache: Path | None,
+             quiet: bool, topology: str = "solo") -> _Prepared:
+    """Build the kernels of a plan that are needed, and all that is needed to boot them."""
     from harness.deadline import Deadline
     from harness.jobs import boots, builds
+    from harness.lab import shapes
     from harness.plan.plan import read_plan
 
-    read, store, progress = read_plan(plan), open_store(cache), common.progress(quiet)
+    read, store, progress = read_plan(plan, arch or ""), open_store(cache), common.progress(quiet)
     read.variant(variant)
+    shape = shapes.get(topology, read.topologies)
     inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
-    config = builds.configure(inputs, side, variant, store=store, progress=progress)
-    built = builds.build(inputs, side, config, store=store, progress=progress)
+    sides = {}
+    for name in sorted({side, *(station.kernel for station in shape.machines if station.kernel)}):
+        config = builds.configure(inputs, name, variant, store=store, progress=progress)
+        sides[name] = builds.build(inputs, name, config, store=store, progress=progress)
     userland = boots.userland(store, inputs.arch, progress=progress.step)
-    chosen = boots.accelerator(store, inputs.arch, built.image, override=accel or "", progress=progress.step)
-    return builds.lab(inputs, userland, chosen, out, store=store, progress=progress), built
+    chosen = boots.accelerator(store, inputs.arch, sides[side].image, override=accel or "", progress=progress.step)
+    lab = builds.lab(inputs, userland, chosen, out, store=store, progress=progress)
+    return _Prepared(lab=lab, built=sides[side], sides=sides, topology=shape)
 
 
-def _wanted(lab: boots.Lab, built: Build, topology: str, append: tuple[str, ...], gdb: bool) -> Wanted:
+def _wanted(ready: _Prepared, append: tuple[str, ...], gdb: bool) -> Wanted:
     from harness.lab.holder import Wanted
+    from harness.lab.topology import to_json
 
-    limits = lab.plan.lab
+    lab, built, limits = ready.lab, ready.built, ready.lab.plan.lab
     return Wanted(plan=lab.plan.name, kernel=built.name, vmlinux=str(built.out / "vmlinux"), image=str(built.image),
                   initrd=(str(lab.rootfs),), arch=lab.arch.name, accel=lab.accel.name, memory=limits.memory,
-                  cpus=limits.cpus, boot_timeout=limits.boot_timeout, topology=topology, append=append, gdb=gdb)
+                  cpus=limits.cpus, boot_timeout=limits.boot_timeout, topology=to_json(ready.topology),
+                  images={side: str(of_side.image) for side, of_side in ready.sides.items()}, append=append, gdb=gdb)
 
 
 @contextmanager

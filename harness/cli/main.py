@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import sys
 import tempfile
@@ -21,7 +22,8 @@ from harness.cli import cache as cli_cache
 from harness.cli import common as cli_common
 from harness.cli import compare as cli_compare
 from harness.cli import guests as cli_guests
-from harness.cli.common import ACCEL, CACHE, JSON, PLAN, QUIET, VARIANT, open_store
+from harness.cli import klog as cli_klog
+from harness.cli.common import ACCEL, ARCH, CACHE, JSON, PLAN, QUIET, VARIANT, open_store
 from harness.errors import ExitCode, HarnessError
 
 _REQUIRE_SANDBOX = click.option(
@@ -44,6 +46,7 @@ def cli() -> None:
 @cli.command()
 @PLAN
 @VARIANT
+@ARCH
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False),
               help="The run folder.  [default: runs/PLAN-TIME]")
 @ACCEL
@@ -51,10 +54,14 @@ def cli() -> None:
 @JSON
 @QUIET
 @_REQUIRE_SANDBOX
+@click.option("--nic", "nics", multiple=True, metavar="MODEL",
+              help="Run all suites on NICs of this model, whatever PLAN says; may be given several times. "
+                   "`harness list nics` names them.")
+@click.option("--all-nics", is_flag=True, help="Run all suites on each NIC model that QEMU and the kernels have.")
 @click.option("--walk/--no-walk", default=True, show_default=True,
               help="Where a claim on objects or sizes fails, walk the series to say which patch did it.")
-def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | None, cache: Path | None, as_json: bool,
-        quiet: bool, walk: bool) -> None:
+def run(plan: Path, variants: tuple[str, ...], arch: str | None, out: Path | None, accel: str | None,
+        cache: Path | None, as_json: bool, quiet: bool, nics: tuple[str, ...], all_nics: bool, walk: bool) -> None:
     """Build, compare, boot, test and judge everything in PLAN.
 
     The run folder gets results.json, junit.xml, every build log, console log and object comparison, and repeat.sh,
@@ -65,18 +72,23 @@ def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | No
     from harness import engine
     from harness.plan.plan import read_plan
     from harness.report import model, terminal
+    from harness.vm import nic
 
-    read = read_plan(plan)
+    read = read_plan(plan, arch or "")
     for name in variants:
         read.variant(name)
-    options = [("--variant", name) for name in variants]
-    options += [(name, str(value)) for name, value in (("--accel", accel), ("--cache", cache)) if value]
+    models = [nic.model(name).name for name in dict.fromkeys(nics)]
+    if all_nics:
+        models = [row.name for row in nic.models()]
+    options = [("--variant", name) for name in variants] + [("--nic", name) for name in models]
+    options += [(name, str(value)) for name, value in (("--arch", arch), ("--accel", accel), ("--cache", cache))
+                if value]
     again = ["harness", "run", str(plan.resolve()), *(word for option in options for word in option),
              *(() if walk else ("--no-walk",))]
-    folder = out or cli_common.run_folder(read.name)
+    folder = out or cli_common.run_folder(f"{read.name}-{arch}" if arch else read.name)
     cli_common.new_folder(folder)
     report = engine.run(read, store=open_store(cache), out=folder.resolve(), progress=cli_common.progress(quiet),
-                        variants=variants, accel=accel or "", walking=walk, command=again)
+                        variants=variants, accel=accel or "", nics=models, walking=walk, command=again)
     if as_json:
         click.echo(json.dumps(model.to_json(report), indent=1))
     else:
@@ -89,6 +101,7 @@ def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | No
 @cli.command()
 @PLAN
 @VARIANT
+@ARCH
 @click.option("--side", type=click.Choice(["base", "patched", "both"]), default="both", show_default=True,
               help="The tree: before the series, after it, or both.")
 @click.option("--each-patch", "each", is_flag=True,
@@ -100,15 +113,15 @@ def run(plan: Path, variants: tuple[str, ...], out: Path | None, accel: str | No
 @JSON
 @QUIET
 @_REQUIRE_SANDBOX
-def build(plan: Path, variants: tuple[str, ...], side: str, each: bool, extra: str | None, cache: Path | None,
-          as_json: bool, quiet: bool) -> None:
+def build(plan: Path, variants: tuple[str, ...], arch: str | None, side: str, each: bool, extra: str | None,
+          cache: Path | None, as_json: bool, quiet: bool) -> None:
     """Build the kernels of PLAN (or take them from the cache) and say where they are."""
     from harness.deadline import Deadline
     from harness.jobs import builds
     from harness.plan.plan import read_plan
     from harness.report import steps
 
-    read, store, progress = read_plan(plan), open_store(cache), cli_common.progress(quiet)
+    read, store, progress = read_plan(plan, arch or ""), open_store(cache), cli_common.progress(quiet)
     inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
     inputs = replace(builds.applied(inputs, store=store, progress=progress), extra_warnings=extra or "")
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
@@ -140,26 +153,35 @@ def doctor(as_json: bool, cache: Path | None) -> None:
     from harness.store.store import default_root
 
     missing = [package for package in host.packages() if package.missing]
+    known = {package.name for package in host.packages()}
+    others = [package for package in arch.packages(platform.machine()) if package.name not in known]
     accel = boots.known_accel(open_store(cache), arch.native(), cli_common.progress().step)
     if as_json:
         click.echo(json.dumps({
             "missing": [{"package": item.name, "lacks": item.missing, "for": item.why} for item in missing],
+            "other_architectures": [{"package": item.name, "lacks": item.missing, "for": item.why} for item in others],
             **accel, "cache": str(cache or default_root()), "host": boots.host_facts()}, indent=1))
     else:
         for package in host.packages():
             state = f"MISSING {', '.join(package.missing)}" if package.missing else "ok"
-            click.echo(f"{package.name:20} {state:30} {package.why}")
+            click.echo(f"{package.name:22} {state:30} {package.why}")
+        for package in others:
+            state = f"not there: {', '.join(package.missing)}" if package.missing else "ok"
+            click.echo(f"{package.name:22} {state:30} {package.why}")
         for name, value in {**boots.host_facts(), **accel, "cache": str(cache or default_root())}.items():
-            click.echo(f"{name:20} {value}")
+            click.echo(f"{name:22} {value}")
     host.require()
 
 
 @cli.command(name="list")
-@click.argument("what", type=click.Choice(["plan", "fragments", "nics", "packages", "labs"]))
+@click.argument("what", type=click.Choice(["plan", "fragments", "nics", "topologies", "packages", "labs"]))
 @click.argument("plan", type=click.Path(path_type=Path), required=False)
 @JSON
 def list_(what: str, plan: Path | None, as_json: bool) -> None:
-    """List what there is: what a PLAN says, fragments, NIC models, host packages, kept labs."""
+    """List what there is: what a PLAN says, fragments, NIC models, topologies, host packages, kept labs.
+
+    `list nics` says which models this QEMU emulates, and with a PLAN which variants have their drivers.
+    """
     from harness.cli import listing
 
     rows = cli_guests.rows() if what == "labs" else listing.rows(what, plan, open_store(None))
@@ -173,7 +195,7 @@ def list_(what: str, plan: Path | None, as_json: bool) -> None:
 
 
 cli.add_command(cli_cache.cache)
-for _command in (cli_compare.objdiff, cli_compare.blame, cli_compare.size, cli_compare.layout,
+for _command in (cli_compare.objdiff, cli_compare.blame, cli_compare.size, cli_compare.layout, cli_klog.klog,
                  cli_guests.boot, cli_guests.exec_, cli_guests.console, cli_guests.down, cli_guests.test):
     cli.add_command(_command)
 

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from harness.compare import branches, tables
+from harness.compare import branches, owners, tables
 from harness.compare.content import Content as Content
 from harness.compare.content import bias, paired, units, within
 from harness.compare.elf import SHF_EXECINSTR, SHF_MERGE, SHF_STRINGS
@@ -27,14 +27,18 @@ if TYPE_CHECKING:
 _SHOWN_BYTES = 8
 
 
-def section_changes(key: str, base: Content, patched: Content) -> list[Change]:
+def section_changes(key: str, base: Content, patched: Content,
+                    contents: tuple[Mapping[str, Content], Mapping[str, Content]] = ({}, {})) -> list[Change]:
     """What differs in one section, one change for each symbol that holds a difference; at least one.
 
     Symbols are paired by name (numbers of static locals cut out) and compared relative to their start, so that a
     function is not reported for having moved. A difference outside of all symbols is reported for the section.
+
+    Args:
+        contents: other sections of both objects that are at hand, by key.
     """
     section = printable(key)
-    special = _table(section, base, patched) or _strings(section, base, patched)
+    special = _table(section, base, patched, contents) or _strings(section, base, patched)
     if special:
         return special
     pairs = paired(units(base), units(patched))
@@ -45,16 +49,20 @@ def section_changes(key: str, base: Content, patched: Content) -> list[Change]:
     return found or [_whole(section, base, patched)]
 
 
-def _table(section: str, base: Content, patched: Content) -> list[Change]:
+def _table(section: str, base: Content, patched: Content,
+           contents: tuple[Mapping[str, Content], Mapping[str, Content]]) -> list[Change]:
     """Records of the kernel's tables, by the function they belong to; none where it is no table."""
-    sides = tables.records(base), tables.records(patched) if tables.table(patched.section.name) else None
+    row = tables.owned(base.section.name)
+    if row is None:
+        return []
+    sides = [owners.by_owner(side, known.get(row.index)) for side, known in zip((base, patched), contents, strict=True)]
     if sides[0] is None or sides[1] is None:
         return []
     lined = base.names.model.machine if base.section.name == "__bug_table" else None
     changes = [
-        Change(kind="moved" if what == tables.PLACES else "bytes" if a == b else "size", section=section, symbol=who,
+        Change(kind="moved" if what == owners.PLACES else "bytes" if a == b else "size", section=section, symbol=who,
                base=_entries(a), patched=f"{_entries(b)} {what}".rstrip())
-        for who, a, b, what in tables.differing_owners(sides[0], sides[1], lined)]
+        for who, a, b, what in owners.differing(sides[0], sides[1], lined)]
     return changes or [Change(kind="moved", section=section, base="the functions it is about",
                               patched="at other offsets")]
 
@@ -97,7 +105,7 @@ def _unit_change(section: str, base: Content, a: Unit, patched: Content, b: Unit
     slices = within(base, a), within(patched, b)
     if len(data_a) != len(data_b):
         moved = (len(slices[0]) == len(slices[1]) and branches.may_be_recoded(base, a, patched, b)
-                 and all(_identity(base, x) == _identity(patched, y) for x, y in zip(*slices, strict=True))
+                 and all(_same(base, x, patched, y) for x, y in zip(*slices, strict=True))
                  and _only_moved(base, a, patched, b))
         yield Change(kind="moved" if moved else "size", section=section, symbol=name, offset=0,
                      base=f"{len(data_a)} bytes", patched=f"{len(data_b)} bytes")
@@ -105,8 +113,7 @@ def _unit_change(section: str, base: Content, a: Unit, patched: Content, b: Unit
     skipped = branches.moved_branches(base, a, patched, b) if data_a != data_b else None
     if skipped is None or skipped.every:
         same_references = len(slices[0]) == len(slices[1]) and all(
-            x.offset - a.start == y.offset - b.start and _identity(base, x) == _identity(patched, y)
-            for x, y in zip(*slices, strict=True))
+            x[0] - a.start == y[0] - b.start and _same(base, x, patched, y) for x, y in zip(*slices, strict=True))
         if skipped is None and same_references:
             return
         if skipped is not None and same_references and _ends_of_branches(base, a, skipped.fields):
@@ -139,6 +146,14 @@ def _only_moved(base: Content, a: Unit, patched: Content, b: Unit) -> bool:
     return all(x.is_branch or base.data[a.start + x.offset:a.start + x.offset + x.size]
                == patched.data[b.start + y.offset:b.start + y.offset + y.size]
                for x, y in zip(left, right, strict=True))
+
+
+def _same(base: Content, x: Target, patched: Content, y: Target) -> bool:
+    """Whether a person would call the targets of two relocations the same."""
+    # a symbol of other objects, or a text, is what its key says
+    if x[2] == y[2] and (x[2][0] == "@" or text_of(x[2]) is not None):
+        return x[1] == y[1] and x[3] == y[3]
+    return _identity(base, x) == _identity(patched, y)
 
 
 def _identity(side: Content, reloc: Target | None) -> tuple[object, ...] | None:

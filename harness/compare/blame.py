@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from harness.compare.naming import stem
-from harness.compare.tables import LINES, table
+from harness.compare.owners import LINES
+from harness.compare.tables import owned
 from harness.compare.values import printable
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _kind(change: Change) -> Kind | None:
     if change.kind in ("moved", "archive", "header", "group", "file"):
         return None
     # a record of a table, of unwinding or of bugs, belongs to the function it is about; its line number is noise
-    if table(change.section):
+    if owned(change.section):
         return None if str(change.patched).endswith(LINES) else "function"
     if _CODE.fullmatch(change.section):
         return "function"

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from dataclasses import dataclass
-from operator import attrgetter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.compare.elf import SHF_EXECINSTR
@@ -22,21 +21,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """One side of a section that differs: its data (explained bytes blanked) and its resolved relocations."""
+    """One side of a section that differs: its data (explained bytes blanked) and its resolved relocations.
+
+    `offsets`: of the relocations, for bisection.
+    """
 
     names: Names
     section: Section
     data: bytes
     relocs: Sequence[Target]
+    offsets: Sequence[int] = field(init=False, repr=False)
 
-
-_OFFSET = attrgetter("offset")
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "offsets", [reloc[0] for reloc in self.relocs])
 
 
 def within(side: Content, unit: Unit) -> Sequence[Target]:
     """The relocations within a unit."""
-    first = bisect_left(side.relocs, unit.start, key=_OFFSET)
-    return side.relocs[first:bisect_left(side.relocs, unit.end, lo=first, key=_OFFSET)]
+    first = bisect_left(side.offsets, unit[0])
+    return side.relocs[first:bisect_left(side.offsets, unit[1], first)]
 
 
 def bias(side: Content) -> int | None:

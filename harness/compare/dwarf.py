@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
+from harness.compare import debugdata
+from harness.compare.elf import parse
 from harness.compare.values import printable
 from harness.errors import InfraError
 
@@ -66,7 +68,8 @@ def _decoded(data: bytes) -> tuple[dict[int, Entry], list[Entry]]:
     from elftools.dwarf.die import DIE
     from elftools.elf.elffile import ELFFile
 
-    elf = ELFFile(BytesIO(data))
+    # what is compressed is expanded here, and within bounds
+    elf = ELFFile(BytesIO(debugdata.uncompressed(parse(data, "it")).data))
     if not elf.has_dwarf_info(strict=True):
         raise InfraError("there is none")
     by_offset: dict[int, Entry] = {}

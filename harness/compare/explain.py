@@ -149,7 +149,7 @@ def _listed(left: Mapping[str, str], right: Mapping[str, str]) -> str:
 
 def _symbol(name: str, changes: list[Change], base: ObjectView, patched: ObjectView) -> Line:
     """A function or datum: what its contents do, what its symbol says, and the tables that go with it."""
-    own = [change for change in changes if tables.table(change.section) is None]
+    own = [change for change in changes if tables.owned(change.section) is None]
     contents = next((c for c in own if c.kind in ("size", "bytes", "relocation")), None)
     parts: list[str] = []
     offset, code = None, False
@@ -158,7 +158,7 @@ def _symbol(name: str, changes: list[Change], base: ObjectView, patched: ObjectV
         parts.append(said)
     parts += _facts(own, base, patched, sized=contents is not None)
     also = [f"{tables.name_of(c.section)} ({plain_entries(c)})" for c in changes
-            if tables.table(c.section) and c.kind != "moved"]
+            if tables.owned(c.section) and c.kind != "moved"]
     parts += [f"also {', '.join(dict.fromkeys(also))}" if parts else ", ".join(dict.fromkeys(also))] if also else []
     if not parts:
         parts = list(dict.fromkeys(plain(change) for change in own or changes))

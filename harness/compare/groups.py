@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from harness.compare import phrases, tables
+from harness.compare import owners, phrases
 from harness.compare.facts import EXPORT_SECTION, EXPORT_SYMBOL, INITCALL, PARAMETER
 from harness.compare.naming import stem
 
@@ -79,7 +79,7 @@ def plain(change: Change) -> str:
 
 def plain_entries(change: Change) -> str:
     """`2 -> 3 entries`, `2 entries differ`, `2 entries with other line numbers`."""
-    if str(change.patched).endswith(tables.LINES):
+    if str(change.patched).endswith(owners.LINES):
         return str(change.patched)
     counts = [(side or "0").split(" ")[0] for side in (change.base, change.patched)]
     if counts[0] == counts[1]:

@@ -22,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.compare.debugdata import full_size
 from harness.compare.elf import (
     ET_REL,
     SHF_INFO_LINK,
@@ -45,7 +46,7 @@ from harness.compare.elf import (
     content,
 )
 from harness.compare.machine import Machine, machine
-from harness.compare.symtab import Symbol, is_reloc_table, relocations, symbols
+from harness.compare.symtab import Symbol, is_reloc_table, raw_relocations, symbols
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -183,16 +184,17 @@ def symbol_facts(model: Model) -> list[SymbolFact]:
     """The symbols that are compared: all but the null symbol and local section symbols, which gas makes on demand."""
     keys = model.keys
     return [
-        SymbolFact(s.name, s.bind, s.type, s.other, keys[s.section] if s.section else _SPECIAL.get(s.special) or
-                   f"special {s.special:#x}", s.value, s.size)
-        for s in model.symbols[1:] if not (s.type == STT_SECTION and s.bind == STB_LOCAL)
+        _new(SymbolFact, (name, bind, kind, other, keys[section] if section else _SPECIAL.get(special) or
+                          f"special {special:#x}", value, size))
+        for name, value, size, bind, kind, other, section, special in model.symbols[1:]
+        if kind != STT_SECTION or bind != STB_LOCAL
     ]
 
 
 _SPECIAL: Mapping[int, str] = {0: "UND", SHN_ABS: "ABS", SHN_COMMON: "COMMON"}
 
 
-def raw_relocations(model: Model, section: Section) -> tuple[bytes, ...]:
+def reloc_bytes(model: Model, section: Section) -> tuple[bytes, ...]:
     """The relocation tables of a section as bytes, with their type in front: equal bytes, equal relocations."""
     return tuple(bytes((t.type & 0xFF,)) + content(model.elf, t) for t in model.relocs.get(section.number, ()))
 
@@ -209,31 +211,50 @@ def resolve(model: Model, section: Section) -> tuple[bytes, list[Target], list[b
     of one offset in file order. `forms` says for each whether it was written against a section symbol.
     Raises `InfraError` for a relocation outside the section.
     """
-    data = content(model.elf, section)
-    masked: bytearray | None = None
+    elf = model.elf
+    data = content(elf, section)
     result: list[Target] = []
     written: list[bool] = []
     targets, bases, forms, indirect = model.targets, model.bases, model.forms, model.machine.indirect
-    limit = 0 if section.type == SHT_NOBITS else section.size
-    start = section.addr if model.elf.type != ET_REL else 0
+    shift, kinds = elf.layout.sym_shift, elf.layout.type_mask
+    limit = 0 if section.type == SHT_NOBITS else full_size(elf, section)
+    start = section.addr if elf.type != ET_REL else 0
     for table in model.relocs.get(section.number, ()):
-        for at, kind, index, explicit in relocations(model.elf, table, len(targets)):
-            offset = at - start
-            if not 0 <= offset <= limit:
-                bad(model.elf.path, f"a relocation lies outside its section {section.number}")
-            addend = explicit or 0
-            width = model.machine.rel_widths.get(kind, 0) if explicit is None else 0
-            if width and offset + width <= limit:
-                addend = int.from_bytes(data[offset:offset + width], byte_order(model.elf), signed=True)
-                masked = bytearray(data) if masked is None else masked
-                masked[offset:offset + width] = bytes(width)
-            key, base = targets[index], bases[index]
-            if kind in indirect and not forms[index]:
-                key, base = _apart(model, index)
-            result.append(_new(Target, (offset, kind, key, base + addend)))
-            written.append(forms[index])
-    order = sorted(range(len(result)), key=[r.offset for r in result].__getitem__)
-    return ((data if masked is None else bytes(masked)), [result[i] for i in order], [written[i] for i in order])
+        entries = raw_relocations(elf, table, len(targets))
+        if table.type == SHT_REL:
+            data, entries = _with_addends(model, data, entries, start, limit)
+        made = [_new(Target, (at - start, info & kinds, targets[info >> shift], bases[info >> shift] + addend))
+                for at, info, addend in entries]
+        if indirect and not indirect.isdisjoint([reloc[1] for reloc in made]):
+            for number, (reloc, (_at, info, addend)) in enumerate(zip(made, entries, strict=True)):
+                if reloc.type in indirect and not forms[info >> shift]:
+                    key, base = _apart(model, info >> shift)
+                    made[number] = reloc._replace(key=key, addend=base + addend)
+        written += [forms[info >> shift] for _at, info, _addend in entries]
+        result += made
+    offsets = [reloc[0] for reloc in result]
+    ordered = sorted(offsets)
+    if ordered and not 0 <= ordered[0] <= ordered[-1] <= limit:
+        bad(elf.path, f"a relocation lies outside its section {section.number}")
+    if offsets != ordered:
+        order = sorted(range(len(result)), key=offsets.__getitem__)
+        result, written = [result[i] for i in order], [written[i] for i in order]
+    return data, result, written
+
+
+def _with_addends(model: Model, data: bytes, entries: list[tuple[int, ...]], start: int,
+                  limit: int) -> tuple[bytes, list[tuple[int, ...]]]:
+    """REL entries with the addends that stand in the data, and the data with zeros in their place."""
+    masked = bytearray(data)
+    widths, kinds, order = model.machine.rel_widths, model.elf.layout.type_mask, byte_order(model.elf)
+    found: list[tuple[int, ...]] = []
+    for at, info in entries:
+        width, offset, addend = widths.get(info & kinds, 0), at - start, 0
+        if width and 0 <= offset <= limit - width:
+            addend = int.from_bytes(data[offset:offset + width], order, signed=True)
+            masked[offset:offset + width] = bytes(width)
+        found.append((at, info, addend))
+    return bytes(masked), found
 
 
 def _apart(model: Model, index: int) -> tuple[Key, int]:

@@ -22,6 +22,7 @@ from harness.compare.elf import (
     SHF_STRINGS,
     STB_LOCAL,
     STT_FILE,
+    STT_FUNC,
     STT_SECTION,
     Section,
 )
@@ -31,8 +32,9 @@ from harness.compare.values import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness.compare.model import Key, Model, Target
+    from harness.compare.model import Model, Target
 
+_new = tuple.__new__
 _SHOWN_TEXT = 60
 _DIGIT = re.compile(r"\d")
 
@@ -63,16 +65,26 @@ class Names:
 def names(model: Model) -> Names:
     """Sort the symbols of an object by place; aliases give one unit, named by the global one."""
     units: dict[int, list[Unit]] = {}
+    own: list[Unit] = []
+    first = end = -1
     # values are offsets in an object, addresses in what is linked
     linked = model.elf.type != ET_REL
     starts = [section.addr if linked else 0 for section in model.elf.sections]
-    usable = [s for s in model.symbols if s.section and s.type not in (STT_SECTION, STT_FILE)]
-    for s in sorted(usable, key=lambda s: (s.value, -s.size, s.bind == STB_LOCAL, s.name)):
-        own = units.setdefault(s.section, [])
-        value = s.value - starts[s.section]
-        if not own or value >= own[-1].end > own[-1].start or value > own[-1].start == own[-1].end:
-            own.append(Unit(value, value + s.size, s.name))
-    return Names(model=model, units=units, starts={index: [u.start for u in own] for index, own in units.items()})
+    marks = model.machine.function_marks
+    usable = [(section, value & ~marks if kind == STT_FUNC else value, -size, bind == STB_LOCAL, name)
+              for name, value, size, bind, kind, _other, section, _special in model.symbols
+              if section and kind not in (STT_SECTION, STT_FILE)]
+    usable.sort()
+    last = 0
+    for number, at, less, _local, name in usable:
+        if number != last:
+            own = units[number] = []
+            last, first, end = number, -1, -1
+        value = at - starts[number]
+        if not own or value >= end > first or value > first == end:
+            first, end = value, value - less
+            own.append(_new(Unit, (first, end, name)))
+    return Names(model=model, units=units, starts={index: [u[0] for u in found] for index, found in units.items()})
 
 
 def sibling_names(other: Names, model: Model) -> Names:
@@ -105,7 +117,7 @@ def target_name(names: Names, reloc: Target, bias: int | None = None) -> str:
     text = text_of(key)
     if text is not None:
         # only one that was written against a label has an addend of its own; its key has a sixth part
-        return _quoted(text) + _plus(addend if len(key) > 5 else 0)
+        return quoted(text) + _plus(addend if len(key) > 5 else 0)
     section = model.sections.get(str(key[0]))
     if section is None:
         return " ".join(printable(str(part)) for part in key) + _plus(addend)
@@ -113,53 +125,6 @@ def target_name(names: Names, reloc: Target, bias: int | None = None) -> str:
     if section.flags & SHF_MERGE and section.flags & SHF_STRINGS:
         return _string(model.elf.data, section, value)
     return place_name(names, section, value)
-
-
-class Owners:
-    """Whose a place is: for tables with a record for every third instruction, so what was found last is kept."""
-
-    __slots__ = ("_end", "_key", "_name", "_names", "_printable", "_start", "_starts", "_units")
-
-    def __init__(self, names: Names) -> None:
-        self._names = names
-        self._printable: dict[str, str] = {}
-        self._key: Key | None = None
-        self._starts: Sequence[int] = ()
-        self._units: Sequence[Unit] = ()
-        self._start, self._end, self._name = 0, -1, ""
-
-    def of(self, reloc: Target) -> tuple[str, int]:
-        """(symbol that covers a relocation's target, offset in it); the section where no symbol does. Not PC-biased."""
-        _offset, _type, key, value = reloc
-        if key is self._key and self._start <= value < self._end:
-            return self._name, value - self._start
-        if key[0] == "@":
-            return self._said(str(key[1])), value
-        text = text_of(key)
-        if text is not None:
-            return _quoted(text), value
-        if len(key) > 1:
-            value += int(key[1])
-        if key is not self._key:
-            section = self._names.model.sections.get(str(key[0]))
-            number = section.number if section else -1
-            self._starts, self._units = self._names.starts.get(number, ()), self._names.units.get(number, ())
-            self._key, self._end = key, -1
-        index = bisect_right(self._starts, value) - 1
-        # a place right behind a function is its end: where a call does not return, or the next one is unwound
-        if index < 0 or value > self._units[index].end:
-            return self._said(str(key[0])), value
-        unit = self._units[index]
-        name = self._said(unit.name)
-        if len(key) == 1:
-            self._start, self._end, self._name = unit.start, unit.end, name
-        return name, value - unit.start
-
-    def _said(self, name: str) -> str:
-        said = self._printable.get(name)
-        if said is None:
-            said = self._printable[name] = printable(name)
-        return said
 
 
 def place_name(names: Names, section: Section, value: int) -> str:
@@ -182,10 +147,11 @@ def _string(data: bytes, section: Section, value: int) -> str:
     end = data.find(b"\0", start, last) if 0 <= value < section.size else -1
     if end < 0:
         return f"string+{value:#x}"
-    return _quoted(data[start:end].decode("latin-1"))
+    return quoted(data[start:end].decode("latin-1"))
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A string as messages show it."""
     if len(text) <= _SHOWN_TEXT:
         return f'"{printable(text)}"'
     # the checksum keeps two long strings apart that begin alike

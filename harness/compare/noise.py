@@ -14,25 +14,28 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from harness.compare import build_facts
+from harness.compare import build_facts, tables
 from harness.compare.elf import SHF_ALLOC, SHT_NOTE, STB_LOCAL, STT_FUNC, STT_NOTYPE, STT_OBJECT, byte_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from harness.compare.elf import Section
-    from harness.compare.machine import Records
     from harness.compare.model import SymbolFact
     from harness.compare.side import Ranges, Side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What a reader is told about a rule: its name, when it applies, and why what it explains cannot matter."""
+    """What a reader is told about a rule: its name, when it applies, and why what it explains cannot matter.
+
+    `seen`: where a running kernel shows it nevertheless; empty where it shows it nowhere.
+    """
 
     name: str
     condition: str
     why: str
+    seen: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +87,7 @@ def normalise(fact: SymbolFact) -> tuple[str, str] | None:
 
 
 _IGNORED: Mapping[str, re.Pattern[str]] = {
-    "debug-sections": re.compile(r"\.debug_\w+"),
+    "debug-sections": re.compile(r"\.z?debug_\w+"),
     "btf-sections": re.compile(r"\.BTF(\.ext|\.base)?"),
 }
 
@@ -105,26 +108,19 @@ def record_lines(rule: str, base: Side, patched: Side) -> Ranges:
     """
     if base.relocs != patched.relocs:
         return []
-    for layout in base.model.machine.records:
-        if layout.rule != rule or layout.section != base.section.name or not _fits(layout, base):
-            continue
-        found: Ranges = []
-        order = byte_order(base.model.elf)
-        for start in range(0, len(base.data), layout.size):
-            first, last = start + layout.line, start + layout.line + layout.width
-            words = [int.from_bytes(side.data[first:last], order) for side in (base, patched)]
-            rest = [side.data[start:first] + side.data[last:start + layout.size] for side in (base, patched)]
-            if words[0] != words[1] and not (words[0] ^ words[1]) & ~layout.mask(order) and rest[0] == rest[1]:
-                found.append((first, last))
-        return found
-    return []
-
-
-def _fits(layout: Records, side: Side) -> bool:
-    """Whether the relocations of a section are the pointers of whole records of this layout."""
-    pointers = [(start + at, layout.reloc_type) for start in range(0, len(side.data), layout.size)
-                for at in layout.pointers]
-    return len(side.data) % layout.size == 0 and [(r.offset, r.type) for r in side.relocs] == pointers
+    row = tables.lines(base.model.machine, base.section.name, len(base.data), base.relocs)
+    if row is None or row.rule != rule:
+        return []
+    found: Ranges = []
+    order = byte_order(base.model.elf)
+    size = row.layout.size
+    for start in range(0, len(base.data), size):
+        first, last = start + row.line, start + row.line + row.width
+        words = [int.from_bytes(side.data[first:last], order) for side in (base, patched)]
+        rest = [side.data[start:first] + side.data[last:start + size] for side in (base, patched)]
+        if words[0] != words[1] and not (words[0] ^ words[1]) & ~row.mask(order) and rest[0] == rest[1]:
+            found.append((first, last))
+    return found
 
 
 def build_id(base: Side, patched: Side) -> Ranges:
@@ -184,26 +180,28 @@ _SMALL = 127
 _LOCAL_NAME = ("The name of a local symbol reaches no code and no data: references to it are relocations, and those "
                "are compared by section and offset.")
 
+_ALL_SYMBOLS = "/proc/kallsyms with CONFIG_KALLSYMS_ALL"
+
 RULES: tuple[Rule, ...] = (
     Rule(name="addressable-line",
          condition="A local datum in .discard.addressable is called __addressable_<symbol><number>; both sides are "
                    "equal but for the trailing number: binding, type, visibility, section, value, size.",
          why=f"The number is __LINE__ or __COUNTER__ (___ADDRESSABLE, include/linux/compiler.h). {_LOCAL_NAME} "
              "The linker script discards the section."),
-    Rule(name="unique-id-number",
+    Rule(name="unique-id-number", seen=_ALL_SYMBOLS,
          condition="A local datum is called __UNIQUE_ID_<prefix><number>, with or without gcc's .<number> for static "
                    "locals; both sides are equal but for the numbers.",
          why=f"The number is __COUNTER__ (__UNIQUE_ID, include/linux/compiler-gcc.h). {_LOCAL_NAME}"),
-    Rule(name="initcall-number",
+    Rule(name="initcall-number", seen=_ALL_SYMBOLS,
          condition="A local symbol in an initcall section is called "
                    "__initcall__kmod_<module>__<counter>_<line>_<function><level>; both sides are equal but for "
                    "counter and line.",
          why=f"Format in include/linux/init.h. {_LOCAL_NAME} Module, function and level stay in the compared "
              "name, the level also in the section's name, the function in the relocation."),
-    Rule(name="static-local-number",
+    Rule(name="static-local-number", seen=_ALL_SYMBOLS,
          condition="A local datum (STT_OBJECT) is called <name>.<number>; both sides are equal but for the number.",
          why=f"gcc numbers the static variables of functions. {_LOCAL_NAME}"),
-    Rule(name="clone-number",
+    Rule(name="clone-number", seen="/proc/kallsyms, and in traces and stack dumps",
          condition="A local function is called <name> followed by one to three of .constprop.<number>, .isra.<number>, "
                    ".part.<number> and .cold.<number>; both sides are equal but for the numbers.",
          why=f"gcc counts the clones it considered of a function, those it dropped included. {_LOCAL_NAME} Who finds "
@@ -212,12 +210,12 @@ RULES: tuple[Rule, ...] = (
          condition="A local symbol without a type is called .L<LETTERS><number>; both sides are equal but for the "
                    "number.",
          why=f"gcc numbers its labels; gas keeps those that point into string sections. {_LOCAL_NAME}"),
-    Rule(name="bug-table-line",
+    Rule(name="bug-table-line", seen="the kernel's log, where it warns",
          condition="In __bug_table, the relocations of both sides are equal and are exactly the pointers of records of"
                    " one layout of the machine; of a record only the u16 line differs, its flags and all else are "
                    "equal.",
          why="lib/bug.c only prints the line. The record's address, file and flags are compared."),
-    Rule(name="dyndbg-line",
+    Rule(name="dyndbg-line", seen="/proc/dynamic_debug/control",
          condition="In __dyndbg, the relocations of both sides are equal and are exactly the pointers of records of "
                    "one layout of the machine (struct _ddebug); of a record only the 18 bits of lineno differ.",
          why="lib/dynamic_debug.c prints the line and matches it against what a user asks for; nothing else reads it. "
@@ -225,23 +223,24 @@ RULES: tuple[Rule, ...] = (
     Rule(name="string-pool-order",
          condition="A loaded section of mergeable strings (SHF_MERGE, SHF_STRINGS, one byte each) holds nothing but "
                    "strings and .L labels, on both sides the same set of them; every reference goes to equal text, "
-                   "at the same offset from the section's alignment.",
+                   "at the same offset from the section's alignment. One that does not say what it goes to is a "
+                   "change.",
          why="The linker takes such a section apart, merges equal strings and puts them where it likes, so order and "
              "repetition do not survive the link. References are compared by the text they point at."),
     Rule(name="debug-sections",
-         condition="A section is called .debug_* and is not allocated: it, its relocations, groups that hold nothing "
-                   "else and local symbols in it may differ or be missing on one side.",
+         condition="A section is called .debug_* or .zdebug_* and is not allocated: it, its relocations, groups that "
+                   "hold nothing else and local symbols in it may differ or be missing on one side; compressed or not.",
          why="Neither the kernel image nor a loaded module contains it."),
-    Rule(name="btf-sections",
+    Rule(name="btf-sections", seen="/sys/kernel/btf",
          condition="A section is called .BTF, .BTF.ext or .BTF.base and is not allocated: it and its relocations may "
                    "differ or be missing on one side.",
          why="BTF describes types, for tracers and BPF programs; pahole makes it from the debug information. No code "
              "of the kernel is made from it."),
-    Rule(name="build-id-note",
+    Rule(name="build-id-note", seen="/sys/kernel/notes",
          condition="In .note.gnu.build-id (SHT_NOTE), holding one GNU note of type 3 and no relocation, only the "
                    "descriptor's bytes differ.",
          why="It is a hash over the file; nothing in the kernel decides by it."),
-    Rule(name="version-string",
+    Rule(name="version-string", seen="/proc/version",
          condition="In init/version.o or init/version-timestamp.o, differing bytes lie in release or version of an "
                    "init_uts_ns that proves to be a struct new_utsname of Linux, or in the same two strings within "
                    "linux_banner, all else in it equal.",
@@ -262,3 +261,6 @@ RULES: tuple[Rule, ...] = (
          why="The linker reads the same code, data and names from both."),
 )
 """Every rule there is, in the order a report lists them."""
+
+SEEN: Mapping[str, str] = {rule.name: rule.seen for rule in RULES if rule.seen}
+"""Rule name to where a running kernel shows what the rule explains."""

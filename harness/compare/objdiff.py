@@ -14,13 +14,14 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
+from harness import forks
 from harness.compare import build_facts, elf, inputs, noise, pair, walk
 from harness.compare.archive import members
 from harness.compare.compressed import expand
-from harness.compare.values import Change, Comparison, ObjectDelta, RuleUse, printable
+from harness.compare.values import Change, Comparison, ObjectDelta, Proof, RuleUse, Status, printable
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,12 +33,13 @@ if TYPE_CHECKING:
 Sites = dict[str, int]
 
 
-def compare(base: Path, patched: Path, *, strict: bool = False) -> Comparison:
+def compare(base: Path, patched: Path, *, strict: bool = False, copies: int = 1) -> Comparison:
     """Compare two kernel build folders (O= outputs), two archives, or two object files, modules or kernel images.
 
     Args:
         base, patched: both folders, both archives or both objects.
         strict: allow no rule: whatever differs in a byte is a change.
+        copies: processes that work on it, as `forks.shared` has them.
 
     Raises:
         UsageError: a path does not exist, a folder beside a file, or a folder that holds no object at all.
@@ -49,7 +51,7 @@ def compare(base: Path, patched: Path, *, strict: bool = False) -> Comparison:
         raise UsageError(f"cannot compare {_A[sides[0].kind]} with {_A[sides[1].kind]}", where=f"{base}, {patched}",
                          hint="name two build folders, two archives or two object files")
     forms = {"folder": _folders, "archive": _archives, "object": _files}
-    found = forms[sides[0].kind](*sides, strict=strict)
+    found = forms[sides[0].kind](*sides, strict=strict, copies=copies)
     return _comparison(base, patched, strict, found, time.perf_counter() - start)
 
 
@@ -65,17 +67,17 @@ class Found:
     excluded: tuple[tuple[str, int], ...] = ()
 
 
-def _files(base: Input, patched: Input, *, strict: bool) -> Found:
+def _files(base: Input, patched: Input, *, strict: bool, copies: int) -> Found:  # noqa: ARG001 - there is one pair
     return Found(objects=[_object(base.path.name, base, patched, strict=strict)])
 
 
-def _folders(base: Input, patched: Input, *, strict: bool) -> Found:
+def _folders(base: Input, patched: Input, *, strict: bool, copies: int) -> Found:
     a, b = walk.find(base.path), walk.find(patched.path)
     for side, root in ((a, base.path), (b, patched.path)):
         if not side.objects:
             raise UsageError("no kernel object in this folder", where=str(root),
                              hint="name the O= folder of a finished build; an empty comparison proves nothing")
-    objects = _all(base, a.objects, patched, b.objects, strict=strict)
+    objects = _all(base, a.objects, patched, b.objects, strict=strict, copies=copies)
     archives = [
         _archive(path, base.path / path, patched.path / path) if path in a.archives and path in b.archives
         else _one_sided(path, in_base=path in a.archives)
@@ -90,20 +92,47 @@ def _folders(base: Input, patched: Input, *, strict: bool) -> Found:
     return Found(objects=objects, archives=archives, scripts=scripts, excluded=tuple(sorted(excluded.items())))
 
 
-def _archives(base: Input, patched: Input, *, strict: bool) -> Found:
+def _archives(base: Input, patched: Input, *, strict: bool, copies: int) -> Found:
     if not base.members or not patched.members:
         raise UsageError("an archive without members", where=str((patched if base.members else base).path),
                          hint="an empty comparison proves nothing")
-    objects = _all(base, base.members.keys(), patched, patched.members.keys(), strict=strict)
+    objects = _all(base, base.members.keys(), patched, patched.members.keys(), strict=strict,
+                   copies=copies)
     name = base.path.name
     return Found(objects=objects, archives=[_order(name, base.order, patched.order)])
 
 
-def _all(base: Input, a: Set[str], patched: Input, b: Set[str], *, strict: bool) -> list[tuple[ObjectDelta, Sites]]:
+def _all(base: Input, a: Set[str], patched: Input, b: Set[str], *, strict: bool,
+         copies: int) -> list[tuple[ObjectDelta, Sites]]:
     """Every object of either side; those that were moved or renamed are said to be."""
     places = _renamed(base, a - b, patched, b - a)
-    return [_object(name, base, patched, strict=strict) if name in a and name in b
-            else (_one_sided(name, in_base=name in a, other=places.get(name)), {}) for name in sorted(a | b)]
+
+    def plain(name: str) -> _Plain | None:
+        delta, sites = _object(name, base, patched, strict=strict)
+        return None if delta.status == "identical" else (
+            delta.status, delta.rules, [[getattr(change, name) for name in _CHANGE] for change in delta.changes],
+            delta.proof, sites)
+
+    names = sorted(a & b)
+    if copies <= 1:
+        both = {name: _object(name, base, patched, strict=strict) for name in names}
+    else:
+        both = dict(zip(names, map(_restored, names, forks.shared(plain, names, copies)), strict=True))
+    return [both[name] if name in both else (_one_sided(name, in_base=name in a, other=places.get(name)), {})
+            for name in sorted(a | b)]
+
+
+_CHANGE = tuple(field.name for field in fields(Change))
+_Plain = tuple[Status, tuple[str, ...], list[list[Any]], Proof, Sites]
+
+
+def _restored(path: str, found: _Plain | None) -> tuple[ObjectDelta, Sites]:
+    """What a process found out about an object: None where both sides are equal to the byte."""
+    if found is None:
+        return ObjectDelta(path=path, status="identical"), {}
+    status, rules, changes, proof, sites = found
+    return ObjectDelta(path=path, status=status, rules=tuple(rules), proof=proof, changes=tuple(
+        Change(**dict(zip(_CHANGE, values, strict=True))) for values in changes)), sites
 
 
 def _renamed(base: Input, a: Set[str], patched: Input, b: Set[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.compare import elf, explain, groups
+from harness.compare import elf, explain, groups, noise
 from harness.compare.facts import ObjectView
 from harness.compare.inputs import open_input
 
@@ -64,8 +64,10 @@ def ordered(deltas: Sequence[ObjectDelta]) -> Iterator[tuple[ObjectDelta, Group,
 
 
 def to_json(opened: Opened) -> dict[str, object]:
-    """The whole result as JSON values, every delta with its `lines` (docs/objdiff.md)."""
+    """The whole result as JSON values, every delta with its `lines`, every rule with `seen` (docs/objdiff.md)."""
     value = opened.comparison.to_json()
+    value["rules"] = [{"rule": use.rule, "objects": use.objects, "sites": use.sites,
+                       "seen": noise.SEEN.get(use.rule, "")} for use in opened.comparison.rules]
     shown = [delta for delta in opened.comparison.deltas if delta.status != "identical"]
     found = value["deltas"]
     assert isinstance(found, list)

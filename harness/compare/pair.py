@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.compare import attribute, noise, pools
+from harness.compare.content import Content
 from harness.compare.elf import SHT_GROUP, SHT_NOBITS, STB_LOCAL, Section, byte_order, content
 from harness.compare.model import (
     Model,
@@ -21,7 +22,7 @@ from harness.compare.model import (
     group,
     has_rel,
     model,
-    raw_relocations,
+    reloc_bytes,
     resolve,
     sibling,
     symbol_facts,
@@ -86,7 +87,8 @@ def diff(path: str, base: Elf, patched: Elf, *, strict: bool,
     keys = frozenset() if strict else pools.differing(a, b)
     texts: pools.Texts = {}
     pair = _Pair(path=path, strict=strict, base=a, patched=b, same_targets=same, sites=Counter(), changes=[],
-                 contents=[], pools=(Pools(model=a, keys=keys, texts=texts), Pools(model=b, keys=keys, texts=texts)),
+                 contents=[], pools=(Pools(side="base", model=a, keys=keys, texts=texts),
+                                Pools(side="patched", model=b, keys=keys, texts=texts)),
                  payloads=payloads, moves=moves)
     _headers(pair)
     _sections(pair)
@@ -156,7 +158,7 @@ def _same_debug(pair: _Pair, key: str) -> bool:
     if a is None or b is None or a.flags != b.flags:
         return False
     return (content(pair.base.elf, a) == content(pair.patched.elf, b)
-            and raw_relocations(pair.base, a) == raw_relocations(pair.patched, b))
+            and reloc_bytes(pair.base, a) == reloc_bytes(pair.patched, b))
 
 
 def _section(pair: _Pair, key: str, a: Section, b: Section) -> None:
@@ -167,7 +169,7 @@ def _section(pair: _Pair, key: str, a: Section, b: Section) -> None:
     if SHT_GROUP in (a.type, b.type) or key in pair.pools[0].keys:
         return
     same_bytes = content(pair.base.elf, a) == content(pair.patched.elf, b)
-    if same_bytes and raw_relocations(pair.base, a) == raw_relocations(pair.patched, b) and (
+    if same_bytes and reloc_bytes(pair.base, a) == reloc_bytes(pair.patched, b) and (
             (pair.same_targets and not pair.pools[0].keys) or not pair.base.relocs.get(a.number)):
         return
     _contents(pair, key, a, b, same_headers=same_headers)
@@ -193,7 +195,7 @@ def _shown(value: object) -> str:
 def _contents(pair: _Pair, key: str, a: Section, b: Section, *, same_headers: bool) -> None:
     """Contents that differ in the file: equal once resolved, explained by rules about bytes, or a change."""
     data_a, relocs_a, forms_a = resolve(pair.base, a)
-    tables = raw_relocations(pair.base, a), raw_relocations(pair.patched, b)
+    tables = reloc_bytes(pair.base, a), reloc_bytes(pair.patched, b)
     if pair.same_targets and a.size == b.size and not has_rel(pair.base, a) and tables[0] == tables[1]:
         data_b, relocs_b, forms_b = content(pair.patched.elf, b), relocs_a, forms_a
     else:
@@ -249,10 +251,12 @@ def _attribute(pair: _Pair) -> None:
         return
     base = names(pair.base)
     patched = sibling_names(base, pair.patched)
+    sides: tuple[dict[str, Content], dict[str, Content]] = {}, {}
     for key, a, b, (data_a, relocs_a), (data_b, relocs_b) in pair.contents:
-        pair.changes.extend(attribute.section_changes(
-            key, attribute.Content(names=base, section=a, data=data_a, relocs=relocs_a),
-            attribute.Content(names=patched, section=b, data=data_b, relocs=relocs_b)))
+        sides[0][key] = Content(names=base, section=a, data=data_a, relocs=relocs_a)
+        sides[1][key] = Content(names=patched, section=b, data=data_b, relocs=relocs_b)
+    for key, *_rest in pair.contents:
+        pair.changes.extend(attribute.section_changes(key, sides[0][key], sides[1][key], sides))
 
 
 def _blank(data: bytes, ranges: list[tuple[int, int]]) -> bytes:

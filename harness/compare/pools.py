@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from harness.compare.elf import (
     MAX_NAME,
     SHF_ALLOC,
+    SHF_EXECINSTR,
     SHF_MERGE,
     SHF_STRINGS,
     SHT_NOBITS,
@@ -76,6 +77,7 @@ class Pools:
     """The differing pools of one side, and what was found to be referenced in them so far.
 
     Attributes:
+        side: `base` or `patched`.
         model: the object.
         keys: the pools' section keys.
         texts: shared by both sides.
@@ -84,6 +86,7 @@ class Pools:
         spent: bytes of text in `found`; bounded, so that overlapping references cannot eat the memory.
     """
 
+    side: str
     model: Model
     keys: frozenset[str]
     texts: Texts
@@ -92,30 +95,34 @@ class Pools:
     spent: int = 0
 
     def resolve(self, section: Section, relocs: list[Target]) -> list[Target]:
-        """The relocations of a section, those into a pool by text. What points at no string stays as it is.
+        """The relocations of a section, those into a pool by text; what points at no certain one is equal to nothing.
 
         Raises `InfraError` where they would not fit into memory.
         """
         if not self.keys:
             return relocs
         rel = has_rel(self.model, section)
-        known = self.model.machine.rel_widths
-        return [self._by_text(reloc) if self._is_in(reloc.key) and (not rel or reloc.type in known) else reloc
-                for reloc in relocs]
+        code = bool(section.flags & SHF_EXECINSTR)
+        return [self._by_text(reloc, rel=rel, code=code) if self._is_in(reloc.key) else reloc for reloc in relocs]
 
     def _is_in(self, key: Key) -> bool:
         """Whether a key is a pool's own or a label's in it; names of symbols may look like those of sections."""
         return key[0] in self.keys and (len(key) == 1 or (len(key) == 3 and isinstance(key[2], int)))
 
-    def _by_text(self, reloc: Target) -> Target:
+    def _by_text(self, reloc: Target, *, rel: bool, code: bool) -> Target:
         name = str(reloc.key[0])
         pool = self.model.sections[name]
+        row = self.model.machine
         # a label is looked up before the addend is added, a section symbol afterwards (ld's _bfd_merged_section_offset)
         labelled = len(reloc.key) == 3
-        at, addend = (int(reloc.key[1]), reloc.addend) if labelled else (reloc.addend, 0)
-        text = self._at(name, pool, at) if 0 <= at < pool.size else None
+        at, addend, clear = (int(reloc.key[1]), reloc.addend, True) if labelled else (
+            reloc.addend, 0, not rel or reloc.type in row.rel_widths)
+        if code and not labelled and reloc.type in row.pc_bias:
+            at, clear = at + row.pc_bias[reloc.type], clear and row.pc_exact
+        text = self._at(name, pool, at) if clear and 0 <= at < pool.size else None
         if text is None:
-            return reloc
+            # by its offset it would be equal to what stands there on the other side, whatever that is
+            return reloc._replace(key=("an unclear place in", name, "of", self.side))
         return reloc._replace(key=(_MARK, name, *text, at % max(pool.align, 1), *reloc.key[2:]), addend=addend)
 
     def _at(self, name: str, pool: Section, at: int) -> tuple[int, str] | None:

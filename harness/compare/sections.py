@@ -10,7 +10,7 @@ relocation. What is left of layout is then the order of things, and this is what
 * a static datum whose name carries a number is paired by what refers to it, in the order of functions by name: one for
   one, so that two of them can not be swapped in one place only;
 * strings and constants of mergeable sections are what they hold: the linker decides where they stand;
-* tables whose records each stand for one place in the code (`places`) may list functions in another order; the records
+* tables whose records each stand for one place in the code (`tables`) may list functions in another order; the records
   of one function keep theirs.
 
 All else must be equal as it stands. Where the form does not tell what a reference means, the objects count as
@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from harness.compare import noise
+from harness.compare import noise, tables
 from harness.compare.elf import (
     SHF_EXECINSTR,
     SHF_MERGE,
@@ -37,7 +37,6 @@ from harness.compare.elf import (
     content,
 )
 from harness.compare.model import Model, Target, attributes, model, resolve, symbol_facts
-from harness.compare.places import BESIDE, TABLES, records
 from harness.compare.values import printable
 
 _OWN = re.compile(r"\.(?:text|text\.unlikely|text\.hot|text\.startup|data|bss|rodata|data\.rel\.ro(?:\.local)?)"
@@ -137,23 +136,28 @@ def _compare(a: _Side, b: _Side, moves: noise.Moves) -> None:
     if set(fixed[0]) != set(fixed[1]):
         raise _DiffersError(f"section {min(set(fixed[0]) ^ set(fixed[1]))}")
     ordered = [[key for key in keys if not _OWN.fullmatch(key) and not _PLACELESS.fullmatch(key)
-                and key not in TABLES and key not in BESIDE] for keys in fixed]
+                and not _tabled(key)] for keys in fixed]
     if ordered[0] != ordered[1]:
         raise _DiffersError("order of sections")
     for key in sorted(fixed[0]):
         _attributes(a, key, b, key)
-        if key not in TABLES and key not in BESIDE:
+        if not _tabled(key):
             _section(a, key, b, key, same)
     _numbered(a, b, same)
-    for key in sorted(TABLES.keys() & set(fixed[0])):
-        _table(a, b, key, same)
-    for key in sorted(BESIDE & set(fixed[0])):
-        if not any(table.beside == key for name in TABLES.keys() & set(fixed[0]) for table in TABLES[name]):
+    for key in sorted(fixed[0]):
+        if tables.movable(key):
+            _table(a, b, key, same)
+        elif tables.beside(key) and tables.beside(key) not in fixed[0]:
             _section(a, key, b, key, same)
     symbols = _symbols(a), _symbols(b)
     if symbols[0] != symbols[1]:
         left = [*(symbols[0] - symbols[1]), *(symbols[1] - symbols[0])]
         raise _DiffersError(f"symbol {min(str(form[1]) for form in left)}")
+
+
+def _tabled(key: str) -> bool:
+    """Whether a section is compared record by record."""
+    return tables.movable(key) or bool(tables.beside(key))
 
 
 def _pools(side: _Side) -> Counter[Form]:
@@ -236,16 +240,18 @@ def _form(side: _Side, reloc: Target, *, code: bool) -> Form:
     section = side.model.sections.get(str(key[0])) if key[0] not in ("@", "abs", "special") else None
     if section is None:
         return (*key, addend)
-    if key[0] in TABLES or key[0] in BESIDE:
+    if _tabled(str(key[0])):
         raise _DiffersError(f"a reference to {section.name}, whose order is not compared")
     if not _pooled(section):
         return (side.name(str(key[0])), *key[1:], addend)
     pool = side.pool(str(key[0])) or str(key[0])
     if len(key) > 1:
         return (pool, _entry(side, section, int(key[1])), key[2], addend)
-    if code and reloc.type in side.model.machine.pc_bias:
-        # where it points to depends on the length of the instruction
-        raise _DiffersError(f"an unclear reference to {section.name}")
+    row = side.model.machine
+    if code and reloc.type in row.pc_bias:
+        if not row.pc_exact:
+            raise _DiffersError(f"an unclear reference to {section.name}")
+        addend += row.pc_bias[reloc.type]
     return (pool, _entry(side, section, addend))
 
 
@@ -276,12 +282,12 @@ def _entries(section: Section, data: bytes) -> list[bytes]:
 
 
 def _table(a: _Side, b: _Side, key: str, same: _Same) -> None:
-    tables = [records(side.model, key, *side.of(key)) for side in (a, b)]
-    if tables[0] is None or tables[1] is None:
-        for name in {key, *(table.beside for table in TABLES[key])} & a.model.sections.keys():
+    found = [tables.by_place(side.model, key, *side.of(key)) for side in (a, b)]
+    if found[0] is None or found[1] is None:
+        for name in sorted({key, *(name for name in a.model.sections if tables.beside(name) == key)}):
             _section(a, name, b, name, same)
         return
-    first, second = tables[0].by_place, tables[1].by_place
+    first, second = found[0].by_place, found[1].by_place
     if first.keys() != second.keys():
         raise _DiffersError(f"places in {key}")
     for place in sorted(first):
@@ -296,12 +302,12 @@ def _table(a: _Side, b: _Side, key: str, same: _Same) -> None:
 def _symbols(side: _Side) -> Counter[Form]:
     """All symbols, local names without their numbers, places in string sections by what stands there."""
     found: Counter[Form] = Counter()
-    tables = {key: records(side.model, key, *side.of(key)) for key in TABLES if key in side.model.sections}
+    taken = {key: tables.by_place(side.model, key, *side.of(key)) for key in side.model.sections if tables.movable(key)}
     for fact in symbol_facts(side.model):
         section = side.model.sections.get(fact.where)
         name = noise.normalise(fact) or ("", fact.name)
         place: Form = (fact.where, fact.value)
-        table = tables.get(fact.where)
+        table = taken.get(fact.where)
         if table is not None and fact.value < table.size * len(table.places):
             place = (fact.where, table.places[fact.value // table.size], fact.value % table.size)
         elif section is not None and _pooled(section) and fact.bind == STB_LOCAL:

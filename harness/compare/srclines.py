@@ -13,9 +13,11 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from harness.compare import disasm
+from harness.compare import debugdata, disasm
+from harness.compare.model import model as model_of
 from harness.compare.model import resolve
 from harness.compare.values import printable
+from harness.errors import InfraError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from harness.compare.model import Model
 
 _FAR = 1 << 30
-_SHF_COMPRESSED = 0x800
 
 NO_DEBUG_INFO = "no source lines: built without debug info"
 UNREADABLE = "no source lines: the debug info cannot be read"
@@ -35,16 +36,20 @@ UNREADABLE = "no source lines: the debug info cannot be read"
 
 def source_lines(model: Model, section: Section) -> tuple[Mapping[int, str], str]:
     """(offset in the section to `file:line`, why there are none). Never fails: lines are only an aid."""
-    debug = model.sections.get(".debug_line")
+    debug = model.sections.get(".debug_line") or model.sections.get(".zdebug_line")
     row = disasm.decoder(model)
     if debug is None or not debug.size or row is None:
         return {}, NO_DEBUG_INFO
-    if debug.flags & _SHF_COMPRESSED:
-        return {}, "no source lines: compressed debug info is not read"
     from elftools.common.exceptions import DWARFError, ELFError
 
     try:
-        found = _read(_applied(model, section, row))
+        why = debugdata.reason(model.elf)
+        if why:
+            return {}, f"no source lines: the debug info cannot be read, {why}"
+        plain = debugdata.uncompressed(model.elf)
+        found = _read(_applied(model if plain is model.elf else model_of(plain), section, row))
+    except InfraError:
+        return {}, UNREADABLE
     # what a damaged line program makes of a reader that trusts it
     except (DWARFError, ELFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError,
             RecursionError):

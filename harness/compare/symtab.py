@@ -27,7 +27,6 @@ from harness.compare.elf import (
 )
 
 _new = tuple.__new__
-"""Makes named tuples without the call through their own constructor: hundred thousands are made for one kernel."""
 
 
 class Symbol(NamedTuple):
@@ -76,13 +75,12 @@ def symbols(elf: Elf) -> tuple[Symbol, ...]:
     names = Names(elf.data, strings.offset, strings.size, elf.path)
     extended = _extended_indices(elf, table)
     count = len(elf.sections)
+    entries = list(layout.sym.iter_unpack(content(elf, table)))
+    if not layout.wide:
+        entries = [(name, info, other, shndx, value, size) for name, value, size, info, other, shndx in entries]
+    found = names.all([entry[0] for entry in entries])
     result = []
-    at = names.at
-    for index, entry in enumerate(layout.sym.iter_unpack(content(elf, table))):
-        if layout.wide:
-            name, info, other, shndx, value, size = entry
-        else:
-            name, value, size, info, other, shndx = entry
+    for index, (_at, info, other, shndx, value, size) in enumerate(entries):
         special = 0
         if shndx >= SHN_LORESERVE:
             if shndx == SHN_XINDEX:
@@ -93,7 +91,7 @@ def symbols(elf: Elf) -> tuple[Symbol, ...]:
                 special, shndx = shndx, 0
         if shndx >= count:
             bad(elf.path, f"symbol {index} is said to be in section {shndx} of {count}")
-        result.append(_new(Symbol, (at(name), value, size, info >> 4, info & 15, other, shndx, special)))
+        result.append(_new(Symbol, (found[index], value, size, info >> 4, info & 15, other, shndx, special)))
     return tuple(result)
 
 
@@ -126,18 +124,19 @@ def is_reloc_table(elf: Elf, section: Section) -> bool:
 
 def relocations(elf: Elf, table: Section, symbol_count: int) -> list[Reloc]:
     """The entries of one relocation section, in file order. Raises `InfraError`."""
-    layout = elf.layout
-    form = layout.rela if table.type == SHT_RELA else layout.rel
+    shift, mask = elf.layout.sym_shift, elf.layout.type_mask
+    return [Reloc(at, info & mask, info >> shift, rest[0] if rest else None)
+            for at, info, *rest in raw_relocations(elf, table, symbol_count)]
+
+
+def raw_relocations(elf: Elf, table: Section, symbol_count: int) -> list[tuple[int, ...]]:
+    """The same as they stand in the file: (offset, symbol and type as the class packs them[, addend of RELA])."""
+    form = elf.layout.rela if table.type == SHT_RELA else elf.layout.rel
     if table.size % form.size:
         bad(elf.path, f"relocation section {table.number} does not hold whole entries")
     if table.info >= len(elf.sections):
         bad(elf.path, f"relocation section {table.number} is for section {table.info}, which does not exist")
-    shift, mask = layout.sym_shift, layout.type_mask
-    data = content(elf, table)
-    if table.type == SHT_RELA:
-        result = [_new(Reloc, (at, info & mask, info >> shift, addend)) for at, info, addend in form.iter_unpack(data)]
-    else:
-        result = [_new(Reloc, (at, info & mask, info >> shift, None)) for at, info in form.iter_unpack(data)]
-    if any(reloc.symbol >= symbol_count for reloc in result):
+    found = list(form.iter_unpack(content(elf, table)))
+    if found and max([entry[1] for entry in found]) >> elf.layout.sym_shift >= symbol_count:
         bad(elf.path, f"relocation section {table.number} names a symbol that does not exist")
-    return result
+    return found

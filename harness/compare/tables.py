@@ -1,30 +1,31 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The tables that the kernel's macros and objtool write beside the code: whose each record is.
+"""The tables that the kernel's macros and objtool write beside the code, taken apart into records.
 
-Pure. A record belongs to the function its first pointer points into, so that a reader is told of the function and
-not of bytes in a section. A record's length is not known here (it differs by kernel version): it is found from the
-relocations, which must stand at the same places in every record, or nothing is said.
+Pure, and the one reader of these tables. Rules for noise ask where their records hold line numbers (`lines`), those
+who put words to a difference how long a record is (`layout`), and the proof by symbol which place in the code each
+record is about (`by_place`): the kernel sorts these tables, searches them, or goes through all of their records, so
+where functions stand in another order, the records of each function are what counts; those of one function keep theirs.
+
+Whoever judges uses layouts that are known, and asks that the relocations are just the pointers of every record. For
+words a length is enough that the relocations show: they must stand at the same places in every record.
 
 Sources: include/asm-generic/bug.h, arch/x86/include/asm/{extable,alternative,jump_label,orc_types}.h,
-tools/objtool/check.c.
+include/linux/dynamic_debug.h, tools/objtool/check.c.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.compare.content import bias, within
-from harness.compare.model import resolve
-from harness.compare.naming import Owners, Unit, target_name
+from harness.compare.elf import SHF_EXECINSTR, content
+from harness.compare.machine import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping, Sequence
 
-    from harness.compare.content import Content
-    from harness.compare.machine import Machine
+    from harness.compare.machine import Lines, Machine
+    from harness.compare.model import Model, Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,157 +34,159 @@ class Table:
 
     Attributes:
         name: what a reader calls it.
-        section: the section's name.
-        pointers: how many relocations a record may have.
+        sections: names of the sections that it is.
+        layouts: those that are known, of any machine and kernel. Without one the proof compares the section as it is.
+        pointers: how many relocations a record may have whose layout is not known; none where a symbol covers each.
         index: the section that says whose each part of this one is: its n-th record's first pointer says whose, the
             second, if there is one, where the part begins; without a second all parts are equally long.
     """
 
     name: str
-    section: re.Pattern[str]
-    pointers: tuple[int, ...]
+    sections: tuple[str, ...]
+    layouts: tuple[Layout, ...] = ()
+    pointers: tuple[int, ...] = ()
     index: str = ""
 
 
-def _row(name: str, section: str, *pointers: int, index: str = "") -> Table:
-    return Table(name=name, section=re.compile(section), pointers=pointers, index=index)
+def _row(name: str, sections: str, *layouts: Layout, pointers: tuple[int, ...] = (), index: str = "") -> Table:
+    return Table(name=name, sections=tuple(sections.split()), layouts=layouts, pointers=pointers, index=index)
 
+
+_SHORT, _LONG = Layout(4, (0,)), Layout(8, (0,))
+_PAIR = Layout(8, (0, 4))
 
 TABLES: tuple[Table, ...] = (
-    _row("exception table", r"__ex_table", 2),
-    _row("bug table", r"__bug_table", 2, 1),
-    _row("alternatives", r"\.altinstructions", 2),
-    _row("alternatives", r"\.altinstr_replacement", 2, index=".altinstructions"),
-    _row("jump labels", r"__jump_table", 3),
-    _row("static calls", r"\.static_call_sites", 2),
-    _row("lock prefixes", r"\.smp_locks", 1),
-    _row("paravirt sites", r"\.parainstructions", 1),
-    _row("ftrace sites", r"__mcount_loc|__patchable_function_entries", 1),
-    _row("unwind table", r"\.orc_unwind_ip", 1),
-    _row("unwind table", r"\.orc_unwind", 1, index=".orc_unwind_ip"),
-    _row("retpoline sites", r"\.retpoline_sites|\.return_sites|\.call_sites|\.ibt_endbr_seal", 1),
-    _row("objtool annotations", r"\.discard\.(reachable|unreachable|retpoline_safe|instr_begin|instr_end|ibt_\w+)", 1),
+    # searched for an address, or sorted at build time or at boot
+    _row("exception table", "__ex_table", Layout(12, (0, 4)), _PAIR, pointers=(2,)),
+    _row("bug table", "__bug_table", Layout(12, (0, 4)), Layout(24, (0, 8)), _LONG, pointers=(2, 1)),
+    _row("jump labels", "__jump_table", Layout(16, (0, 4, 8)), pointers=(3,)),
+    _row("static calls", ".static_call_sites", _PAIR, pointers=(2,)),
+    _row("ftrace sites", "__mcount_loc", _LONG, _SHORT, pointers=(1,)),
+    _row("ftrace sites", "__patchable_function_entries", pointers=(1,)),
+    _row("unwind table", ".orc_unwind_ip", _SHORT, pointers=(1,)),
+    _row("unwind table", ".orc_unwind", Layout(6, ()), index=".orc_unwind_ip"),
+    # each record is applied to its place, whatever the others say
+    _row("alternatives", ".altinstructions", Layout(12, (0, 4)), Layout(14, (0, 4)), pointers=(2,)),
+    _row("alternatives", ".altinstr_replacement", index=".altinstructions"),
+    _row("lock prefixes", ".smp_locks", _SHORT, pointers=(1,)),
+    _row("paravirt sites", ".parainstructions", pointers=(1,)),
+    _row("retpoline sites", ".retpoline_sites .return_sites .call_sites", _SHORT, pointers=(1,)),
+    _row("retpoline sites", ".ibt_endbr_seal", pointers=(1,)),
+    # read by objtool, or by nothing at all: the linker leaves them out
+    _row("objtool annotations", ".discard.reachable .discard.unreachable", _SHORT, pointers=(1,)),
+    _row("objtool annotations", ".discard.retpoline_safe .discard.instr_begin .discard.instr_end "
+         ".discard.ibt_endbr_noseal", pointers=(1,)),
+    _row("marks of what is kept", ".discard.addressable", _LONG, _SHORT),
 )
+
+
+_BY_SECTION: Mapping[str, Table] = {section: row for row in TABLES for section in row.sections}
 
 
 def table(section: str) -> Table | None:
     """The row of a section's name."""
-    return next((row for row in TABLES if row.section.fullmatch(section)), None)
+    return _BY_SECTION.get(section)
+
+
+def owned(section: str) -> Table | None:
+    """The row of a section whose records are told of by the functions they are about; None where symbols cover them."""
+    row = table(section)
+    return row if row and (row.pointers or row.index) else None
 
 
 def name_of(section: str) -> str:
     """What a reader calls a section: its table's name, or its own."""
-    row = table(section)
+    row = owned(section)
     return row.name if row else section
 
 
-PLACES, LINES = "at other places", "with other line numbers"
-"""What `differing_owners` can know to be all that differs."""
-
-Records = dict[str, list[tuple[object, ...]]]
-"""By owner: offset in the owner, what the other pointers point at, and the bytes of each record."""
-
-
-def records(side: Content) -> Records | None:
-    """The records of a table by owner; None where the section is no table or its records cannot be told apart."""
-    row = table(side.section.name)
-    if row is None:
-        return None
-    if row.index:
-        return _indexed(side, row)
-    for count in row.pointers:
-        found = _split(side, count)
-        if found is not None:
-            return found
-    return None
+def fits(layout: Layout, size: int, relocs: Sequence[Target]) -> bool:
+    """Whether a section of this size is records of a layout, and its relocations are just their pointers."""
+    return size % layout.size == 0 and len(relocs) * layout.size == size * len(layout.pointers) and [
+        reloc[0] for reloc in relocs] == [start + at for start in range(0, size, layout.size) for at in layout.pointers]
 
 
-def _split(side: Content, count: int) -> Records | None:
-    number, rest = divmod(len(side.relocs), count)
-    if rest or not number or len(side.data) % number:
-        return {} if not side.relocs and not side.data else None
-    size = len(side.data) // number
-    places = [r.offset for r in side.relocs[:count]]
-    if any(r.offset != places[i % count] + i // count * size for i, r in enumerate(side.relocs)):
-        return None
-    found: Records = {}
-    named = Owners(side.names)
-    names, data, relocs = side.names, side.data, side.relocs
-    last, own = "", list[tuple[object, ...]]()
-    for index in range(number):
-        first = relocs[index * count]
-        who, at = named.of(first)
-        said: tuple[object, ...] = ()
-        if count > 1:
-            others = relocs[index * count + 1:(index + 1) * count]
-            said = tuple([(r.type, target_name(names, r, bias=0)) for r in others])
-        # neighbours mostly belong to the same function
-        if who is not last:
-            last, own = who, found.setdefault(who, [])
-        own.append((at, first[1], said, data[index * size:index * size + size]))
-    return found
+def lines(machine: Machine, section: str, size: int, relocs: Sequence[Target]) -> Lines | None:
+    """Where the records of a section hold line numbers; None where that is not known for certain."""
+    return next((row for row in machine.lines if row.section == section and fits(row.layout, size, relocs)
+                 and {reloc[1] for reloc in relocs} <= {row.reloc_type}), None)
 
 
-def _indexed(side: Content, row: Table) -> Records | None:
-    """The parts of a section that another one points into."""
-    model = side.names.model
-    index = model.sections.get(row.index)
-    if index is None:
-        return None
-    relocs = resolve(model, index)[1]
-    count = row.pointers[0]
-    number = len(relocs) // count
-    if not number or len(relocs) % count:
-        return None
-    named = Owners(side.names)
-    if count == 1:
-        if len(side.data) % number or side.relocs:
-            return None
-        size = len(side.data) // number
-        starts = [at * size for at in range(number)]
-    else:
-        targets = [relocs[at * count + 1] for at in range(number)]
-        if any(r.key != (side.section.name,) or not 0 <= r.addend <= len(side.data) for r in targets):
-            return None
-        starts = [r.addend for r in targets]
-    ends = dict(pairwise(sorted({*starts, len(side.data)})))
-    found: Records = {}
-    for at, start in enumerate(starts):
-        who, place = named.of(relocs[at * count])
-        end = ends.get(start, start)
-        inside = within(side, Unit(start, end, ""))
-        said = tuple([(r.offset - start, r.type, target_name(side.names, r, bias(side))) for r in inside])
-        found.setdefault(who, []).append((place, 0, said, side.data[start:end]))
-    return found
+def layout(row: Table, size: int, relocs: Sequence[Target]) -> Layout | None:
+    """A table's layout: one that is known, else what its relocations show; None where the records cannot be told apart.
 
-
-def differing_owners(base: Records, patched: Records,
-                     lined: Machine | None) -> Iterator[tuple[str, int, int, str]]:
-    """(owner, number of records on each side, what is all that differs if that is known) where records differ.
-
-    `lined`: the machine whose records have line numbers, for a bug table.
+    With a layout that is only shown nothing may be judged.
     """
-    for who in sorted(base.keys() | patched.keys()):
-        a, b = base.get(who, []), patched.get(who, [])
-        if a != b:
-            what = ""
-            if len(a) == len(b):
-                left, right = ([record[1:] for record in side] for side in (a, b))
-                if left == right:
-                    what = PLACES
-                elif lined and _without_lines(left, lined) == _without_lines(right, lined):
-                    what = LINES
-            yield who, len(a), len(b), what
+    if row.index or not size:
+        return None
+    known = next((found for found in row.layouts if fits(found, size, relocs)), None)
+    return known or next((found for count in row.pointers for found in _shown(count, size, relocs)), None)
 
 
-def _without_lines(found: list[tuple[object, ...]], machine: Machine) -> object:
-    """Records of a bug table with their line numbers cut out; something equal to nothing where there is no such row."""
-    result: list[tuple[object, ...]] = []
-    for kind, others, data in found:
-        row = next((row for row in machine.records if row.section == "__bug_table" and isinstance(data, bytes)
-                    and (row.size, row.reloc_type) == (len(data), kind) and isinstance(others, tuple)
-                    and len(others) == 1), None)
-        if row is None or not isinstance(data, bytes):
-            return object()
-        result.append((others, data[:row.line], data[row.line + row.width:]))
-    return result
+def _shown(count: int, size: int, relocs: Sequence[Target]) -> list[Layout]:
+    number, rest = divmod(len(relocs), count)
+    if rest or not number or size % number:
+        return []
+    found = Layout(size // number, tuple([reloc[0] for reloc in relocs[:count]]))
+    return [found] if fits(found, size, relocs) else []
+
+
+def movable(key: str) -> bool:
+    """Whether a section's records may come in the order of the functions they are about, whatever that is."""
+    row = table(key)
+    return row is not None and bool(row.layouts) and not row.index
+
+
+def beside(key: str) -> str:
+    """The table whose records a section has another part of, in the same order; empty for other sections."""
+    row = table(key)
+    return row.index if row and row.layouts else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """A table's records by the place each is about, and for each record in file order its place and number there."""
+
+    size: int
+    by_place: dict[str, list[tuple[bytes, list[Target]]]] = field(default_factory=dict)
+    places: list[tuple[str, int]] = field(default_factory=list)
+
+
+def by_place(model: Model, key: str, data: bytes, relocs: Sequence[Target]) -> Records | None:
+    """The records of a movable table, of a section's contents as `model.resolve` gives them.
+
+    What stands for a record in a section beside it is added to its bytes. None where the table has no layout that is
+    known, or a record is not about code or a global symbol.
+    """
+    row = table(key)
+    known = next((found for found in row.layouts if fits(found, len(data), relocs)), None) if row else None
+    others = [(section, table(name)) for name, section in model.sections.items() if beside(name) == key]
+    if known is None or len(others) > 1:
+        return None
+    more, width = b"", 0
+    for section, other in others:
+        assert other is not None
+        more, width = content(model.elf, section), other.layouts[0].size
+        if len(more) * known.size != len(data) * width:
+            return None
+    found = Records(size=known.size)
+    step = len(known.pointers)
+    for index in range(len(data) // known.size):
+        own = [r._replace(offset=r.offset - index * known.size) for r in relocs[index * step:(index + 1) * step]]
+        place = _place(model, own[0])
+        if not place:
+            return None
+        record = data[index * known.size:(index + 1) * known.size] + more[index * width:(index + 1) * width]
+        there = found.by_place.setdefault(place, [])
+        found.places.append((place, len(there)))
+        there.append((record, own))
+    return found
+
+
+def _place(model: Model, reloc: Target) -> str:
+    """What a record is about: a section of code, or a global symbol; empty where it is something else."""
+    kind = str(reloc.key[0])
+    if kind == "@":
+        return f"@{reloc.key[1]}"
+    section = model.sections.get(kind)
+    return kind if section is not None and section.flags & SHF_EXECINSTR else ""

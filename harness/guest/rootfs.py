@@ -61,11 +61,13 @@ def wanted() -> tuple[Wanted, ...]:
     return tuple(Wanted(package=name, globs=tuple(globs.split(","))) for name, globs, _why in rows)
 
 
-def rootfs_key(*, arch: Arch | None = None, memo: Path | None = None, deadline: Deadline) -> tuple[str, ...]:
+def rootfs_key(*, arch: Arch | None = None, lists: Path | None = None, memo: Path | None = None,
+               deadline: Deadline) -> tuple[str, ...]:
     """What decides what `build_rootfs` makes: resolved package versions, hashes of our own files. No network.
 
     Args:
         arch: the guest's architecture; the host's otherwise.
+        lists: its package lists, where they are not the host's (`apt.fetch_lists`).
         memo: a file that remembers what apt resolved for as long as its package lists do not change.
 
     Raises:
@@ -74,10 +76,10 @@ def rootfs_key(*, arch: Arch | None = None, memo: Path | None = None, deadline: 
     arch = arch or arches.native()
     own = [f"{name}:{hashlib.sha256(_own(name)).hexdigest()}"
            for name in ("apt.py", "bare-init", "cpio.py", "init", "packages.txt", "rootfs.py")]
-    return (arch.name, *own, *map(str, _resolved(arch, memo, deadline)))
+    return (arch.name, *own, *map(str, _resolved(arch, lists, memo, deadline)))
 
 
-def build_rootfs(out: Path, *, arch: Arch | None = None, deadline: Deadline,
+def build_rootfs(out: Path, *, arch: Arch | None = None, lists: Path | None = None, deadline: Deadline,
                  progress: Callable[[str], None] = lambda _: None) -> None:
     """Write the guest's initramfs to `out`: busybox, SSH server and network tools around our `init`.
 
@@ -86,15 +88,15 @@ def build_rootfs(out: Path, *, arch: Arch | None = None, deadline: Deadline,
     """
     arch = arch or arches.native()
     with tempfile.TemporaryDirectory(prefix="harness-rootfs-") as name:
-        stage = _stage(wanted(), arch, Path(name), deadline=deadline, progress=progress)
+        stage = _stage(wanted(), arch, lists, Path(name), deadline=deadline, progress=progress)
         progress("packing the guest's initramfs")
         files = _collect(stage, wanted(), arch, deadline=deadline)
-        files |= _applets(stage, files, arch, deadline=deadline)
+        files |= _applets((stage / "bin/busybox").read_bytes(), files)
         files |= {path: cpio.file(path, text.encode()) for path, text in _ETC.items()}
         _write(out, files, _own("init"))
 
 
-def build_bare_rootfs(out: Path, *, arch: Arch | None = None, deadline: Deadline,
+def build_bare_rootfs(out: Path, *, arch: Arch | None = None, lists: Path | None = None, deadline: Deadline,
                       progress: Callable[[str], None] = lambda _: None) -> None:
     """Write an initramfs of busybox alone, whose init says `BARE_MARKER` on the console and then waits.
 
@@ -104,7 +106,7 @@ def build_bare_rootfs(out: Path, *, arch: Arch | None = None, deadline: Deadline
     arch = arch or arches.native()
     rows = tuple(row for row in wanted() if row.package == "busybox")
     with tempfile.TemporaryDirectory(prefix="harness-rootfs-") as name:
-        stage = _stage(rows, arch, Path(name), deadline=deadline, progress=progress)
+        stage = _stage(rows, arch, lists, Path(name), deadline=deadline, progress=progress)
         files = _collect(stage, rows, arch, deadline=deadline)
         _write(out, {**files, "usr/bin/sh": cpio.symlink("usr/bin/sh", "busybox")}, _own("bare-init"))
 
@@ -123,17 +125,15 @@ def _own(name: str) -> bytes:
     return resources.files("harness.guest").joinpath(name).read_bytes()
 
 
-def _resolved(arch: Arch, memo: Path | None, deadline: Deadline) -> tuple[apt.Resolved, ...]:
+def _resolved(arch: Arch, lists: Path | None, memo: Path | None, deadline: Deadline) -> tuple[apt.Resolved, ...]:
     names = [row.package for row in wanted()]
-    lists = [(entry.name, entry.stat().st_size, entry.stat().st_mtime_ns)
-             for entry in sorted(Path("/var/lib/apt/lists").glob("*_Packages*"))]
-    stamp = hashlib.sha256(json.dumps([arch.debian, names, lists]).encode()).hexdigest()
+    stamp = hashlib.sha256(json.dumps([arch.debian, names, str(lists), apt.host_stamp()]).encode()).hexdigest()
     if memo is not None and memo.exists():
         saved = json.loads(memo.read_text())
         if saved["stamp"] == stamp:
             return tuple(apt.Resolved(name=name, version=version) for name, version in saved["packages"])
     with tempfile.TemporaryDirectory(prefix="harness-apt-") as state:
-        found = apt.resolve(names, arch, Path(state), deadline=deadline)
+        found = apt.resolve(names, arch, Path(state), lists=lists, deadline=deadline)
     if memo is not None:
         fresh = memo.with_name(f"{memo.name}.{os.getpid()}")
         fresh.write_text(json.dumps({"stamp": stamp, "packages": [(p.name, p.version) for p in found]}))
@@ -141,11 +141,11 @@ def _resolved(arch: Arch, memo: Path | None, deadline: Deadline) -> tuple[apt.Re
     return found
 
 
-def _stage(rows: Sequence[Wanted], arch: Arch, work: Path, *, deadline: Deadline,
+def _stage(rows: Sequence[Wanted], arch: Arch, lists: Path | None, work: Path, *, deadline: Deadline,
            progress: Callable[[str], None]) -> Path:
     """Unpack the packages of `rows` and all they depend on; the folder that holds them."""
-    found = apt.resolve([row.package for row in rows], arch, work, deadline=deadline)
-    debs = apt.download(found, arch, work, deadline=deadline, progress=progress)
+    found = apt.resolve([row.package for row in rows], arch, work, lists=lists, deadline=deadline)
+    debs = apt.download(found, arch, work, lists=lists, deadline=deadline, progress=progress)
     stage = work / "stage"
     for deb in debs:
         proc.run(["dpkg-deb", "-x", str(deb), str(stage)], deadline=deadline)
@@ -181,8 +181,7 @@ def _libraries(stage: Path, programs: Iterable[Path], arch: Arch, *, deadline: D
                 raise InfraError(f"no package of the guest has the library {name}")
             found[name] = library
             queue.append(library)
-    loaders = sorted((stage / "lib64").glob("ld-*.so*"))
-    return [*_with_targets(found.values()), *loaders, *_with_targets(folders[0].glob("ld-*.so*"))]
+    return [*_with_targets(found.values()), stage / arch.loader, *_with_targets(folders[0].glob("ld-*.so*"))]
 
 
 def _with_targets(paths: Iterable[Path]) -> Iterator[Path]:
@@ -193,13 +192,31 @@ def _with_targets(paths: Iterable[Path]) -> Iterator[Path]:
             yield path.parent / path.readlink()
 
 
-def _applets(stage: Path, files: Mapping[str, Entry], arch: Arch, *, deadline: Deadline) -> dict[str, Entry]:
+def parse_applets(busybox: bytes) -> tuple[str, ...]:
+    """The names of a busybox's applets, read from the program, which may be of any architecture.
+
+    They stand one after the other, each with a NUL, sorted by byte value, and begin with `[` and `[[`
+    (`applet_names` in busybox's `applets/applet_tables.c`).
+
+    Raises:
+        InfraError: there is no such table.
+    """
+    first = b"\0[\0[[\0"
+    if busybox.count(first) != 1:
+        raise InfraError("the guest's busybox has no table of applets, or more than one",
+                         hint="its format is that of another busybox: see parse_applets in harness/guest/rootfs.py")
+    names: list[bytes] = []
+    for name in busybox[busybox.index(first) + 1:].split(b"\0"):
+        if names and name <= names[-1]:
+            break
+        names.append(name)
+    return tuple(name.decode("ascii") for name in names)
+
+
+def _applets(busybox: bytes, files: Mapping[str, Entry]) -> dict[str, Entry]:
     """Links to busybox for every applet that no real program of the guest has the name of."""
-    if arch != arches.native():
-        raise InfraError(f"the applets of a {arch.name} busybox cannot be listed on this host")
     taken = {PurePosixPath(path).name for path in files}
-    names = proc.run([str(stage / "bin/busybox"), "--list"], deadline=deadline).stdout.split()
-    paths = [f"usr/bin/{name}" for name in names if name not in taken]
+    paths = [f"usr/bin/{name}" for name in parse_applets(busybox) if name not in taken]
     links = {path: cpio.symlink(path, "busybox") for path in paths}
     for path in files:
         if match := _XTABLES.match(PurePosixPath(path).name):

@@ -20,15 +20,16 @@ from harness.compare.layout import Layout, Unmeasured
 from harness.compare.values import Comparison
 from harness.deadline import Deadline
 from harness.jobs import boots, layouts, proof
+from harness.jobs.again import Side
 from harness.jobs.blame import Blame, by_rule, walk
 from harness.jobs.compared import code_digest, contents
 from harness.jobs.steps import Make, Stepped, steps
 from harness.kernel import kbuild, kconfig, source
 from harness.kernel.collect import read_series
 from harness.kernel.kbuild import Build, Seed
-from harness.kernel.kbuild_box import Toolchain, toolchain
 from harness.kernel.kconfig import Config
 from harness.kernel.series import Series
+from harness.kernel.toolchain import Toolchain, toolchain
 from harness.kernel.tree import Tree, apply, difference, prepare
 from harness.plan.plan import Plan, SourceSpec
 from harness.report import model
@@ -93,7 +94,8 @@ def resolve(plan: Plan, deadline: Deadline, *, store: Store | None = None,
         InfraError: something the host must have is not installed, the sandbox does not work here, or a repository
                 cannot be reached.
     """
-    host.require()
+    row = arches.get(plan.arch)
+    host.require((row.emulator,))
     box = bwrap.describe(deadline)
     cache, root = store or Store(root=default_root()), plan.path.parent
     fetching = Deadline.after(FETCH_SECONDS)
@@ -104,8 +106,8 @@ def resolve(plan: Plan, deadline: Deadline, *, store: Store | None = None,
     pinned = _pinned(plan.source, cache, fetching, progress)
     trees = {"base": Tree(name="base", source=pinned, patches=base.patches, fuzz=plan.fuzz),
              "patched": Tree(name="patched", source=pinned, patches=(*base.patches, *patches.patches), fuzz=plan.fuzz)}
-    return Inputs(plan=plan, arch=arches.get(plan.arch), trees=trees, series=(base, patches), sandbox=box,
-                  toolchain=toolchain(deadline, plan.cc, dict(plan.make_vars)))
+    return Inputs(plan=plan, arch=row, trees=trees, series=(base, patches), sandbox=box,
+                  toolchain=toolchain(deadline, plan.cc, dict(plan.make_vars), arch=row))
 
 
 def _pinned(spec: SourceSpec, store: Store, deadline: Deadline, progress: Callable[[str], None]) -> source.Source:
@@ -237,7 +239,7 @@ def prove(inputs: Inputs, comparison: Comparison, base: Build, patched: Build, *
     if saved is not None:
         return proof.restored(comparison, (saved / "proof.json").read_text(encoding="utf-8"))
     trees = [inputs.trees[side] for side in SIDES]
-    sides = [proof.Side(out=built.out, tree=prepare(tree, store, deadline=deadline))
+    sides = [Side(out=built.out, tree=prepare(tree, store, deadline=deadline))
              for built, tree in zip((base, patched), trees, strict=True)]
     progress.step(f"proving {comparison.explained} explained and {comparison.changed} changed objects "
                   f"of {patched.variant}")
@@ -280,6 +282,7 @@ def input_facts(inputs: Inputs) -> dict[str, object]:
     return {
         "source": str(pinned), "source_sha256": pinned.sha256, **commit,
         "arch": inputs.arch.name, "cc": inputs.toolchain.cc_version, "ld": inputs.toolchain.ld_version,
+        "toolchain": {row.variable: f"{row.name}: {row.version}" for row in inputs.toolchain.programs},
         "base": [patch.subject for patch in inputs.trees["base"].patches],
         "series": [patch.subject for patch in inputs.trees["patched"].patches[len(inputs.trees["base"].patches):]],
         "covers": [{"subject": model.clean(cover.subject), "text": model.clean(cover.text)}

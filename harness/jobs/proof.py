@@ -11,21 +11,21 @@ they were built must also differ in nothing but fields that hold the numbers of 
 (`compare.sections`). Where that leaves a difference, the patched side is compiled so with base's line numbers, too, and
 the same two things are asked as for `lines`.
 
-`parts`: an object that `ld -r` made, with equal commands, of parts that are all identical or proved.
+`parts`: an object that `ld -r` made of parts that are all identical or proved: the patched side's command, objtool's
+part included, makes base's object when it is given base's parts.
 
-The control: compiled again unchanged, an object must be the build's own, byte for byte, or the proof is void. For
-`sections` that is asked of each object and both sides. For `lines` it is asked of the first object of a comparison. Of
-each it would say no more: base's bytes cannot come from a wrong command, and that the patched object is no other is
-what the second half of that proof shows.
+The control: compiled again unchanged, an object must be the build's own, byte for byte (debug information aside, which
+names folders), or the proof is void. For `sections` that is asked of each object and both sides. For `lines` it is
+asked of the first object of a comparison. Of each it would say no more: base's bytes cannot come from a wrong command,
+and that the patched object is no other is what the second half of that proof shows.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.compare import elf, noise, pair, sections
@@ -34,51 +34,21 @@ from harness.compare.relines import reline
 from harness.compare.values import Comparison, ObjectDelta
 from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, KernelError
+from harness.jobs.again import DEBUG, VOID, Side, void
 from harness.kernel import recompile
 from harness.kernel.recompile import Job
-from harness.sandbox import foreign
 
-_LATE, _VOID = "no proof in time", "void"
+_LATE = "no proof in time"
 _SOURCES = (".c", ".h", ".S")
 _BATCH = {"explained": 32, "changed": 4}
 """How many objects are compiled before the next ones are thought of, by status: enough to keep all cores busy, and of
 the changed ones, after which it may be over, not many more."""
 
-_APART = ("-ffunction-sections", "-fdata-sections")
+_APART = ("-ffunction-sections", "-fdata-sections", "-g0")
+"""Options that give each function and datum a section, and leave out debug information: it names lines and folders."""
 
-_NAMES = frozenset({rule.rule for rule in noise.NAME_RULES} | {"elf-encoding"})
+_NAMES = DEBUG | {rule.rule for rule in noise.NAME_RULES}
 """Rules that may explain what differs between base's object and the renumbered one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
-    """One side of a comparison, as it can be compiled again.
-
-    Attributes:
-        out: the build's output folder.
-        tree: the tree it was built from.
-        shown: files that stand in the tree in place of its own, by path below it.
-        objects: the folder the objects were compared in; `out` where None.
-    """
-
-    out: Path
-    tree: Path
-    shown: Mapping[str, Path] = field(default_factory=dict)
-    objects: Path | None = None
-
-    def file(self, name: str) -> bytes | None:
-        """A file of the tree; None where there is none, or something else."""
-        path = self.shown.get(name) or self.tree / name
-        return path.read_bytes() if path.is_file() and not path.is_symlink() else None
-
-    def object(self, name: str) -> bytes:
-        """An object as it was built."""
-        return elf.read_bytes((self.objects or self.out) / name)
-
-    def again(self, jobs: Sequence[Job], deadline: Deadline,
-              shown: Mapping[str, Path]) -> tuple[bytes | KernelError, ...]:
-        """Objects, compiled again with more files shown."""
-        return recompile.recompile(self.out, self.tree, jobs, deadline=deadline, overrides={**self.shown, **shown})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,14 +84,18 @@ def prove(comparison: Comparison, base: Side, patched: Side, differing: Iterable
         proof = _Proof(base=base, patched=patched, shown=shown, moves=moves, deadline=deadline)
         found = _tried(proof, comparison, tried, counted)
     judged = {**{delta.path: delta for delta in comparison.deltas}, **found}
-    found.update({path: delta for path, delta in found.items() for delta in [_by_parts(proof, delta, judged)]})
+    try:
+        found.update({path: _by_parts(proof, delta, judged) for path, delta in found.items()})
+    except DeadlineExpired as late:
+        linked = [delta for delta in found.values() if _parts(proof, delta.path)]
+        found.update(_noted(linked, f"{_LATE}: {late.what}"))
     return comparison.replaced(found)
 
 
 def saved(found: Comparison) -> str | None:
     """What a proof came to, as text for `restored`; None where another try could say more (late, or void)."""
     tried = [delta for delta in found.deltas if delta.proof_note or delta.proof]
-    if any(delta.proof_note.startswith((_LATE, _VOID)) for delta in tried):
+    if any(delta.proof_note.startswith((_LATE, VOID)) for delta in tried):
         return None
     return json.dumps([[delta.path, delta.status, delta.rules, delta.proof, delta.proof_note] for delta in tried])
 
@@ -174,7 +148,7 @@ def _tried(proof: _Proof, comparison: Comparison, deltas: Sequence[ObjectDelta],
                 found.update({delta.path: delta for delta in _judged(proof, batch)})
                 # those that are linked of others are judged at last, by what they are linked of
                 left = [delta.path for delta in batch if found[delta.path].status == "changed"
-                        and _link(proof.patched, delta.path) is None]
+                        and recompile.linked_of(proof.patched.out, delta.path) is None]
                 settled = settled or (f"{left[0]} did change" if left else "")
             counted(len(found))
     except DeadlineExpired as late:
@@ -192,8 +166,7 @@ def _control(proof: _Proof, names: Sequence[str]) -> str:
     if name is None:
         return ""
     made, = proof.patched.again([Job(object=name)], proof.deadline, {})
-    own = proof.patched.object(name)
-    return "" if made == own else f"{_VOID}: compiled again unchanged, {name} is not the object of the build"
+    return "" if proof.patched.is_own(name, made) else void(proof.patched, name, made)
 
 
 def _judged(proof: _Proof, deltas: Sequence[ObjectDelta]) -> list[ObjectDelta]:
@@ -205,14 +178,14 @@ def _judged(proof: _Proof, deltas: Sequence[ObjectDelta]) -> list[ObjectDelta]:
              else replace(delta, proof_note=why[delta.path]) for delta in deltas]
     both = (proof.base, proof.patched)
     return [_by_sections(proof, delta) if delta.status == "changed" and all(
-        recompile.compiled(side.out, delta.path) for side in both) else delta for delta in found]
+        side.compiled(delta.path) for side in both) else delta for delta in found]
 
 
 def _unsuited(proof: _Proof, name: str) -> str:
     """Why an object cannot have a proof by line numbers."""
-    if not recompile.compiled(proof.patched.out, name):
+    if not proof.patched.compiled(name):
         return "it was not compiled from a source file of the tree"
-    if proof.shown.keys().isdisjoint(recompile.files_of(proof.patched.out, name)):
+    if proof.shown.keys().isdisjoint(proof.patched.files_of(name)):
         return "no line moved in the files it is made from"
     return ""
 
@@ -220,15 +193,18 @@ def _unsuited(proof: _Proof, name: str) -> str:
 def _by_lines(proof: _Proof, delta: ObjectDelta, made: bytes | KernelError) -> ObjectDelta:
     """An object's verdict by what it is with the line numbers of base."""
     if isinstance(made, KernelError):
-        said = made.detail[-1] if made.detail else made.what
-        return replace(delta, proof_note=f"with the line numbers of base it does not compile: {said}")
+        why = made.detail[-1] if made.detail else made.what
+        return replace(delta, proof_note=f"with the line numbers of base it does not compile: {why}")
     base = elf.parse(proof.base.object(delta.path), f"base {delta.path}")
     how = "byte for byte base's object with base's line numbers"
     if made != base.data:
-        names = pair.diff(delta.path, base, elf.parse(made, delta.path), strict=False)
-        if names.changes or not names.sites.keys() <= _NAMES:
+        found = pair.diff(delta.path, base, elf.parse(made, delta.path), strict=False)
+        if found.changes or not found.sites.keys() <= _NAMES:
             return replace(delta, proof_note="with the line numbers of base it is still another object")
-        how = f"base's object with base's line numbers, but for numbers in names ({', '.join(sorted(names.sites))})"
+        rules = sorted(found.sites.keys() - DEBUG)
+        said = [*(["debug information"] if "debug-sections" in found.sites else []),
+                *([f"numbers in names ({', '.join(rules)})"] if rules else [])]
+        how = f"base's object with base's line numbers, but for {' and '.join(said or ['the encoding of the file'])}"
     patched = elf.parse(proof.patched.object(delta.path), f"patched {delta.path}")
     if delta.status == "changed" and pair.diff(delta.path, base, patched, strict=False, moves=proof.moves).changes:
         return replace(delta, proof_note=f"{how}; but as built, more than line numbers differs")
@@ -247,8 +223,8 @@ def _by_sections(proof: _Proof, delta: ObjectDelta) -> ObjectDelta:
     plain, apart = Job(object=delta.path), Job(object=delta.path, flags=_APART)
     made = [side.again([plain, apart], proof.deadline, {}) for side in (proof.base, proof.patched)]
     for side, (control, _) in zip((proof.base, proof.patched), made, strict=True):
-        if control != side.object(delta.path):
-            return replace(delta, proof_note=f"{_VOID}: compiled again unchanged, it is not the object in {side.out}")
+        if not side.is_own(delta.path, control):
+            return replace(delta, proof_note=void(side, delta.path, control))
     (_, base), (_, patched) = made
     if isinstance(base, KernelError) or isinstance(patched, KernelError):
         return replace(delta, proof_note=f"it does not compile with {' '.join(_APART)}")
@@ -269,22 +245,24 @@ def _differ(name: str, base: bytes, patched: bytes, moves: noise.Moves = frozens
 
 
 def _by_parts(proof: _Proof, delta: ObjectDelta, judged: Mapping[str, ObjectDelta]) -> ObjectDelta:
-    """An object that was linked of others: proved when they are, and it was linked of the same by the same command."""
-    linked = [_link(side, delta.path) for side in (proof.base, proof.patched)]
-    if linked[0] is None or linked[0] != linked[1] or delta.status not in ("explained", "changed"):
+    """An object that was linked of others: proved when they are, and of base's parts it is linked to base's object."""
+    parts = _parts(proof, delta.path)
+    if not parts or delta.status not in ("explained", "changed"):
         return delta
-    parts = [judged.get(name) for name in linked[0][1:]]
-    if not all(part and (part.status == "identical" or part.proof in ("lines", "sections")) for part in parts):
+    found = [judged.get(name) for name in parts]
+    if not all(part and (part.status == "identical" or part.proof in ("lines", "sections") or (
+            part.proof == "rule" and DEBUG.issuperset(part.rules))) for part in found):
         return replace(delta, proof_note="not all objects it is linked of are proved")
+    base, patched = proof.base, proof.patched
+    made = recompile.relink(patched.out, patched.tree, delta.path, deadline=proof.deadline, at=patched.at,
+                            parts={name: (base.objects or base.out) / name for name in parts})
+    if not base.is_own(delta.path, made):
+        return replace(delta, proof_note="linked of base's parts as the patched object was, it is not base's object")
     return replace(delta, status="explained", changes=(), proof="parts",
-                   proof_note=f"linked in the same way of {len(parts)} objects that are identical or proved")
+                   proof_note=f"linked of base's parts it is base's object; all {len(parts)} are identical or proved")
 
 
-def _link(side: Side, name: str) -> tuple[str, ...] | None:
-    """(command, parts ...) of an object that was linked (`cmd_ld_multi_m`, scripts/Makefile.build); None for others."""
-    command = recompile.command(side.out, name)
-    match = re.match(rf"ld(?: -\S+| elf_\w+| noexecstack)* -r -o {re.escape(name)} @(\S+\.mod)(?=\s|$)", command or "")
-    if command is None or match is None or foreign.inside(match[1]) != match[1]:
-        return None
-    parts = (foreign.read((side.objects or side.out) / match[1]) or "").split()
-    return (command, *parts) if parts else None
+def _parts(proof: _Proof, name: str) -> tuple[str, ...]:
+    """The objects that both sides linked an object of; none where they are not the same, or it was not linked."""
+    linked = [recompile.linked_of(side.out, name) for side in (proof.base, proof.patched)]
+    return linked[0][1] if linked[0] and linked[1] and linked[0][1] == linked[1][1] else ()

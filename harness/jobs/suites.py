@@ -12,17 +12,21 @@ import ast
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness import claims, proc
 from harness.claims import Row, TestResult, Verdict
 from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, UsageError
+from harness.lab import shapes
+from harness.lab.topology import RUNS_MODEL, Topology, from_json
 from harness.plan.plan import Suite
 from harness.proc import Process
+from harness.vm.nic import DEFAULT_MODEL
 
 _LAST_LINES = 10
 
@@ -49,6 +53,11 @@ class Session:
         boot_timeout: seconds from QEMU's start to the first SSH answer.
         workdir: the suite's folder, where consoles and captures go; exists.
         results: the file that takes the records.
+        silence: seconds without progress after which a machine is examined and given up.
+        benign: the file with the allow-list of kernel reports, the plan; empty for none.
+        nic: the model of the NICs that do not name one; empty where there are none.
+        images: by side, the kernels of this variant, for topologies that ask for a side.
+        topologies: the plan's, as `harness.lab.topology.to_json` writes them.
     """
 
     tree: str
@@ -68,6 +77,19 @@ class Session:
     boot_timeout: int
     workdir: str
     results: str
+    silence: int = 60
+    benign: str = ""
+    nic: str = DEFAULT_MODEL
+    images: dict[str, str] = dataclasses.field(default_factory=dict)
+    topologies: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def own_topologies(self) -> tuple[Topology, ...]:
+        """The plan's topologies. Raises UsageError where they are none."""
+        try:
+            return tuple(map(from_json, self.topologies))
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"not a topology: {error}", where="session file") from error
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
@@ -76,13 +98,17 @@ class Session:
     def read(cls, path: Path) -> Session:
         """Raises UsageError where the file is no session file."""
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            value = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{**value, "topologies": tuple(value.get("topologies", ()))})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise UsageError(f"not a session file: {error}", where=str(path)) from error
 
 
-def check(suite: Suite) -> None:
-    """Refuse a suite file that is no Python or holds no test, before anything is built.
+def check(suite: Suite, topologies: Sequence[Topology] = ()) -> None:
+    """Refuse a suite file that is no Python, holds no test or asks for an unknown topology, before anything is built.
+
+    Args:
+        topologies: the plan's, besides the ready-made ones.
 
     Raises:
         UsageError: says which and where.
@@ -96,6 +122,31 @@ def check(suite: Suite) -> None:
     if not names:
         raise UsageError("the suite contains no test", where=str(suite.path),
                          hint="a test is a function whose name starts with test_")
+    topology_of(suite, topologies)
+
+
+def topology_of(suite: Suite, topologies: Sequence[Topology]) -> Topology | None:
+    """The topology that a suite's mark names; None where it cannot be read without running the file.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    module = ast.parse(suite.path.read_text(encoding="utf-8"), filename=str(suite.path))
+    for node in ast.walk(module):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="topology", value=ast.Attribute(attr="mark")),
+                          args=[ast.Constant(value=str(name))]):
+                try:
+                    return shapes.get(name, topologies)
+                except UsageError as error:
+                    raise UsageError(error.what, where=f"{suite.path}:{node.lineno}", hint=error.hint) from error
+    return None
+
+
+def has_nics_of_the_run(suite: Suite, topologies: Sequence[Topology]) -> bool:
+    """Whether it matters to a suite which NIC model the run is on. Raises UsageError as `topology_of` does."""
+    found = topology_of(suite, topologies)
+    return found is None or any(nic.model == RUNS_MODEL for station in found.machines for nic in station.nics)
 
 
 class Running:
@@ -108,6 +159,10 @@ class Running:
     @property
     def variant(self) -> str:
         return self._session.variant
+
+    @property
+    def nic(self) -> str:
+        return self._session.nic
 
     @property
     def finished(self) -> int:
@@ -133,7 +188,7 @@ class Running:
             self._process.kill()
             ended = f"the suite was still running after {self._deadline.budget:g} s"
         log = Path(self._session.workdir) / "pytest.log"
-        return _row(self.suite, tuple(_records(Path(self._session.results))), self._session.variant, ended, log)
+        return _row(self.suite, tuple(_records(Path(self._session.results))), self._session, ended, log)
 
 
 @contextmanager
@@ -158,11 +213,12 @@ def _records(path: Path) -> Iterator[dict[str, object]]:
             return
 
 
-def _row(suite: Suite, records: tuple[dict[str, object], ...], variant: str, ended: str, log: Path) -> Row | None:
-    results = collect(suite, records, ended)
+def _row(suite: Suite, records: tuple[dict[str, object], ...], session: Session, ended: str, log: Path) -> Row | None:
+    results = collect(suite, records, ended, session.nic)
     if not results and not ended and any(record["event"] == "not-applicable" for record in records):
         return None
-    row = claims.judge_suite(suite.name, variant, results, sum(result.seconds for result in results), ended)
+    row = claims.judge_suite(suite.name, session.variant, results, sum(result.seconds for result in results), ended,
+                             session.nic)
     said = row.detail if results or not ended else _errors(log)
     if ended and row.verdict is Verdict.PASS:
         row = dataclasses.replace(row, verdict=Verdict.ERROR, evidence=ended)
@@ -175,18 +231,20 @@ def _errors(log: Path) -> tuple[str, ...]:
     return tuple(line for line in lines if line.startswith("E "))[-proc.TAIL_LINES:] or tuple(lines[-_LAST_LINES:])
 
 
-def collect(suite: Suite, records: tuple[dict[str, object], ...], ended: str) -> tuple[TestResult, ...]:
+def collect(suite: Suite, records: tuple[dict[str, object], ...], ended: str,
+            nic: str = "") -> tuple[TestResult, ...]:
     """Every planned test's result; one that was planned and never finished is an ERROR that says how far it got."""
     found: dict[str, TestResult] = {}
     for record in records:
         name = f"{suite.name}::{str(record['id']).partition('::')[2]}"
         if record["event"] == "planned":
-            found[name] = TestResult(id=name, verdict=Verdict.ERROR, reason=ended or "it was never started")
+            found[name] = TestResult(id=name, nic=nic, verdict=Verdict.ERROR, reason=ended or "it was never started")
         elif record["event"] == "started":
-            found[name] = TestResult(id=name, verdict=Verdict.ERROR, reason=ended or "it crashed")
+            found[name] = TestResult(id=name, nic=nic, verdict=Verdict.ERROR, reason=ended or "it crashed")
         elif record["event"] == "finished":
             detail = record.get("detail", [])
             assert isinstance(detail, list)
-            found[name] = TestResult(id=name, verdict=Verdict(str(record["verdict"])), reason=str(record["reason"]),
-                                     seconds=float(str(record["seconds"])), detail=tuple(str(row) for row in detail))
+            found[name] = TestResult(id=name, nic=nic, verdict=Verdict(str(record["verdict"])),
+                                     reason=str(record["reason"]), seconds=float(str(record["seconds"])),
+                                     detail=tuple(str(row) for row in detail))
     return tuple(found.values())

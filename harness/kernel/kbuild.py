@@ -23,9 +23,9 @@ from harness.arch import Arch
 from harness.deadline import Deadline
 from harness.errors import InfraError, KernelError
 from harness.kernel import kbuild_box, warnings
-from harness.kernel.kbuild_box import Toolchain
 from harness.kernel.kconfig import Config
 from harness.kernel.source import Progress
+from harness.kernel.toolchain import Toolchain
 from harness.kernel.tree import Tree, apply, difference, prepare
 from harness.kernel.warnings import ByObject, Warned
 from harness.sandbox import bwrap, foreign
@@ -35,7 +35,7 @@ from harness.store.store import Store, digest
 _DIAGNOSTIC = re.compile(r"^(?P<where>[^\s:]+:\d+)(?::\d+)?: (?:fatal )?(?P<kind>error|warning): (?P<text>.+)$")
 _FAILED = re.compile(r"^(?:make\[\d+\]: \*\*\* \[|\S+: undefined reference|ld: |ERROR: modpost|\S*ld\S*: )")
 _APPLY_SECONDS = 300
-_TOOLS = ("scripts/", "tools/", "arch/x86/tools/", "Makefile", "certs/")
+_TOOLS = re.compile(r"(?:scripts|tools|certs|arch/[^/]+/tools)/|Makefile")
 """Changes here reach objects in ways that `.cmd` files do not tell, so they forbid a seed."""
 
 
@@ -140,7 +140,7 @@ def build(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store
         _prove(out, stale, began, name)
         said = warnings.by_object((stage / "build.log").read_text(encoding="utf-8", errors="replace"))
         kept = seed.build.warnings if seed and grown is not None else {}
-        facts = {"seconds": time.monotonic() - started, "rebuilt": compiled,
+        facts = {"arch": arch.name, "seconds": time.monotonic() - started, "rebuilt": compiled,
                  "seed": seed.build.name if seed and grown is not None else "",
                  "warnings": {target: [[row.file, row.text] for row in rows] for target, rows in warnings.carried(
                      kept, said, (name for name in kept if (out / name).exists())).items()}}
@@ -156,6 +156,11 @@ def cached(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, stor
     key = _key(tree, config, arch, toolchain, store, "")
     entry = store.load("build", key)
     return None if entry is None else _load(entry, tree, config, arch, key, reused=True)
+
+
+def arch_of(entry: Path) -> str:
+    """The name of the architecture that a build in the cache is for; empty where it was built before that was kept."""
+    return str(json.loads((entry / "build.json").read_text(encoding="utf-8")).get("arch", ""))
 
 
 def _key(tree: Tree, config: Config, arch: Arch, toolchain: Toolchain, store: Store, again: str) -> str:
@@ -211,7 +216,7 @@ def _seeded(tree: Tree, seed: Seed, out: Path, store: Store, deadline: Deadline)
     if seed.tree.source.key != tree.source.key:
         return None
     changed = difference(seed.tree, tree, store, deadline)
-    if any(name.startswith(_TOOLS) for name in changed):
+    if any(_TOOLS.match(name) for name in changed):
         return None
     proc.run(["cp", "-a", "--reflink=auto", f"{seed.build.out}/.", str(out)], deadline=deadline)
     stale = dependents(out, changed)

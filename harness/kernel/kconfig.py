@@ -18,8 +18,8 @@ from harness.arch import Arch
 from harness.deadline import Deadline
 from harness.errors import KernelError, UsageError
 from harness.kernel import kbuild_box, kconfig_why
-from harness.kernel.kbuild_box import Toolchain
 from harness.kernel.source import Progress, fetch
+from harness.kernel.toolchain import Toolchain
 from harness.kernel.tree import Tree, apply, prepare
 from harness.sandbox import bwrap, foreign
 from harness.sandbox.limits import Limits
@@ -179,7 +179,7 @@ def _check(asked: Sequence[Asked], text: str, source: Path, arch: Arch, where: s
     wrong = [row for row in asked if got.get(row.symbol, "n") != row.value]
     if not wrong:
         return
-    kconfigs = kconfig_why.read_tree(source, arch.make_arch)
+    kconfigs = kconfig_why.read_tree(source, arch.srcarch)
     detail: list[str] = []
     for row in wrong:
         detail.append(f"CONFIG_{row.symbol}: asked {row.value} ({row.where}), came out {got.get(row.symbol, 'n')}")

@@ -35,12 +35,14 @@ class Kconfigs:
         depends: by symbol, the conditions it stands under, one a `depends on` or enclosing block.
         selected: by symbol, who selects it: (selector, condition, place).
         prompts: symbols a user can set.
+        elsewhere: by symbol that only other architectures have, a place it is declared at.
     """
 
     where: Mapping[str, tuple[str, ...]]
     depends: Mapping[str, tuple[str, ...]]
     selected: Mapping[str, tuple[tuple[str, str, str], ...]]
     prompts: frozenset[str]
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -75,25 +77,26 @@ class _Reader:
                 self.prompts.add(symbol)
 
 
-def read_tree(source: Path, make_arch: str) -> Kconfigs:
-    """Read every Kconfig file that `make_arch` can see; links are not followed."""
-    reader = _Reader()
-    srcarch = {"x86_64": "x86", "i386": "x86"}.get(make_arch, make_arch)
+def read_tree(source: Path, srcarch: str) -> Kconfigs:
+    """Read every Kconfig file that architecture `arch/<srcarch>` can see; links are not followed."""
+    reader, others = _Reader(), _Reader()
     for path in sorted(source.rglob("Kconfig*")):
         name = str(path.relative_to(source))
         if path.is_symlink() or not path.is_file() or name.startswith(("tools/", "scripts/", "Documentation/")):
             continue
-        if name.startswith("arch/") and not name.startswith((f"arch/{srcarch}/", "arch/Kconfig")):
-            continue
-        reader.read(name, path.read_text(encoding="utf-8", errors="replace"))
+        foreign = name.startswith("arch/") and not name.startswith((f"arch/{srcarch}/", "arch/Kconfig"))
+        (others if foreign else reader).read(name, path.read_text(encoding="utf-8", errors="replace"))
     return Kconfigs(where={name: tuple(rows) for name, rows in reader.where.items()},
                     depends={name: tuple(rows) for name, rows in reader.depends.items()},
                     selected={name: tuple(rows) for name, rows in reader.selected.items()},
-                    prompts=frozenset(reader.prompts))
+                    prompts=frozenset(reader.prompts),
+                    elsewhere={name: rows[0] for name, rows in others.where.items() if name not in reader.where})
 
 
 def reasons(symbol: str, asked: str, got: Mapping[str, str], kconfigs: Kconfigs) -> list[str]:
     """Lines that say what made `symbol` come out other than `asked`, given the `.config`'s values `got`."""
+    if symbol in kconfigs.elsewhere:
+        return [f"this architecture has no such symbol; another has, at {kconfigs.elsewhere[symbol]}"]
     if symbol not in kconfigs.where:
         near = get_close_matches(symbol, kconfigs.where, n=1)
         return [f"no such symbol in this tree{f'; did you mean {near[0]}?' if near else ''}"]

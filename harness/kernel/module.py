@@ -15,8 +15,8 @@ from harness.arch import Arch
 from harness.deadline import Deadline
 from harness.errors import KernelError, UsageError
 from harness.kernel import kbuild_box
-from harness.kernel.kbuild_box import Toolchain
 from harness.kernel.source import Progress
+from harness.kernel.toolchain import Toolchain
 from harness.sandbox import bwrap
 from harness.store.store import Store, digest, file_digest
 

@@ -16,9 +16,9 @@ from harness.arch import Arch
 from harness.deadline import Deadline
 from harness.errors import KernelError
 from harness.kernel import kbuild_box
-from harness.kernel.kbuild_box import Toolchain
 from harness.kernel.kconfig import Config
 from harness.kernel.source import Progress
+from harness.kernel.toolchain import Toolchain
 from harness.kernel.tree import Tree, apply, prepare
 from harness.sandbox import bwrap
 from harness.store.store import Store, digest

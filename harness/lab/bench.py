@@ -13,9 +13,11 @@ from pathlib import Path, PurePosixPath
 from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, KernelError
 from harness.lab import topology as topologies
-from harness.lab.topology import Face, Topology
+from harness.lab.card import Card
+from harness.lab.topology import Face, Network, Topology
 from harness.proc import Completed
-from harness.vm.handle import Machine
+from harness.vm import nic as nics
+from harness.vm.handle import Machine, parse_addresses
 from harness.vm.klog import Ignore
 from harness.vm.machine import boot_all
 from harness.vm.nic import DEFAULT_MODEL
@@ -35,6 +37,7 @@ for conf in /proc/sys/net/ipv6/conf/*; do
 done
 echo 8388608 > /proc/sys/net/core/rmem_max
 """
+_FORWARD = "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +47,12 @@ class Host:
     Attributes:
         machine: the machine itself (console, monitor, files).
         faces: its interfaces with addresses.
+        kernel: `base` or `patched` where the topology asks for one; the run's otherwise.
     """
 
     machine: Machine
     faces: tuple[Face, ...]
+    kernel: str = ""
 
     @property
     def name(self) -> str:
@@ -70,6 +75,20 @@ class Host:
         """Its first address of family 4 or 6."""
         return self.ipv4 if family == 4 else self.ipv6
 
+    def face(self, interface: str) -> Face:
+        """The addresses of one of its interfaces."""
+        return next(face for face in self.faces if face.interface == interface)
+
+    def card(self, name: str) -> Card:
+        """One of its network cards: carrier, slot, offloads, MTU, queues.
+
+        Raises:
+            UsageError: it has none of that name.
+        """
+        card = Card(machine=self.machine, name=name)
+        assert card.nic
+        return card
+
     def run(self, *args: Word, deadline: Deadline | None = None, stdin: bytes | None = None,
             check: bool = True) -> Completed:
         """See `Machine.run`."""
@@ -86,7 +105,7 @@ class Host:
 
     def read(self, path: str | PurePosixPath) -> str:
         """A text file of the guest, /proc included."""
-        return self.machine.run("cat", path).stdout
+        return self.run("cat", path).stdout
 
     def until(self, condition: str, seconds: float) -> bool:
         """Wait in the guest until the shell command `condition` succeeds; whether it did within `seconds`.
@@ -94,8 +113,7 @@ class Host:
         The question is repeated, never the traffic.
         """
         loop = f"until {condition}; do usleep 20000; done"
-        done = self.machine.run("timeout", f"{seconds:g}", "sh", "-c", loop, check=False,
-                                deadline=Deadline.after(seconds + 10))
+        done = self.run("timeout", f"{seconds:g}", "sh", "-c", loop, check=False, deadline=Deadline.after(seconds + 10))
         return done.returncode == 0
 
 
@@ -139,59 +157,80 @@ class Lab:
 
 @contextmanager
 def up(topology: Topology, template: MachineSpec, workdir: Path, *, deadline: Deadline,
-       model: str = DEFAULT_MODEL, ignores: Iterable[Ignore] = (),
+       model: str = DEFAULT_MODEL, kernels: Mapping[str, Path] | None = None, ignores: Iterable[Ignore] = (),
        progress: Callable[[str], None] = lambda _: None) -> Iterator[Lab]:
-    """Boot the machines of `topology` at the same time, wire and address them, and hold them for the block.
+    """Boot the machines of `topology` at the same time, link and address them, and hold them for the block.
 
     Args:
-        template: kernel, initramfs, memory and the like of every machine.
+        template: kernel, initramfs, memory and the like of every machine that does not say otherwise.
         workdir: gets a folder for each.
         deadline: when all of them must reach each other.
-        model: of the NICs on the wires.
+        model: of the NICs that do not name one.
+        kernels: by side (`base`, `patched`), the images for machines that ask for a side.
 
     Raises:
+        UsageError: the topology cannot be, or asks for a kernel that is not in `kernels`.
         KernelError: a kernel did not boot, or its network did not come up.
         InfraError: QEMU did not start.
     """
-    specs = topologies.specs(topology, template, model)
+    specs = topologies.specs(topology, template, model, kernels)
     workdir.mkdir(parents=True, exist_ok=True)
-    with boot_all(specs, workdir, deadline=deadline, ignores=ignores, progress=progress) as machines:
-        lab = Lab(topology=topology, workdir=workdir,
-                  hosts={name: Host(machine=machine, faces=topology.faces(name)) for name, machine in machines.items()})
+    with boot_all(specs, workdir, deadline=deadline, ignores=ignores, links=topology.links,
+                  progress=progress) as machines:
+        lab = Lab(topology=topology, workdir=workdir, hosts={
+            name: Host(machine=machine, faces=topology.faces(name), kernel=topology[name].kernel)
+            for name, machine in machines.items()})
         for host in lab.hosts.values():
             _configure(topology, host, deadline)
         for host in lab.hosts.values():
             _await_carrier(topology, host, deadline)
-        for group in topology.networks:
-            _await_neighbours(lab, group, deadline)
+        for network in topology.networks:
+            _await_neighbours(lab, network, deadline)
         yield lab
 
 
 def _configure(topology: Topology, host: Host, deadline: Deadline) -> None:
-    """Names, bridges, addresses, in one command. A NIC that has another name (an init of another rootfs) is renamed."""
-    renames = [f"link set {host.machine.nic(nic)} name {nic}" for nic in topology.nics(host.name)
-               if host.machine.nic(nic) != nic]
+    """Names, bridges, addresses, routes, in one command, once the drivers have found their cards.
+
+    A card that has another name is renamed: its driver was not ready when the guest's init gave names (USB), or the
+    init is another's.
+    """
+    station = topology[host.name]
+    wanted = nics.addresses(host.name, host.machine.spec.nics)
+    found = _found(host, tuple(wanted.values()), deadline)
+    names = {name: found.get(address) or host.machine.nic(name) for name, address in wanted.items()}
+    renames = [f"link set {now} name {name}" for name, now in names.items() if now != name]
     batch = "".join(f"{line}\n" for line in (*renames, *topologies.commands(topology, host.name)))
-    host.machine.shell(f"{_QUIET}\nip -batch -", stdin=batch.encode(), deadline=deadline)
+    host.machine.shell(f"{_QUIET}{_FORWARD if station.forward else ''}\nip -batch -", stdin=batch.encode(),
+                       deadline=deadline)
+
+
+def _found(host: Host, addresses: tuple[str, ...], deadline: Deadline) -> dict[str, str]:
+    """Interfaces by address, once all of `addresses` are among them or time is up."""
+    wait = "for address; do until grep -qx $address /sys/class/net/*/address; do usleep 20000; done; done"
+    listed = 'timeout "$0" sh -c "$1" sh $2; exec ip -details -json link'
+    limit = max(1, int(min(_LINK, deadline.remaining)))
+    return parse_addresses(host.machine.run("sh", "-c", listed, limit, wait, " ".join(addresses),
+                                            deadline=deadline).stdout)
 
 
 def _await_carrier(topology: Topology, host: Host, deadline: Deadline) -> None:
+    # Documentation/networking/operstates.rst: `unknown` for good where a driver reports no carrier (pcnet32), `down`
+    # until there is one where it does.
     names = topologies.interfaces(topology, host.name)
     if not names:
         return
-    up = " && ".join(f'[ "$(cat /sys/class/net/{shlex.quote(name)}/operstate)" = up ]' for name in names)
+    up = " && ".join(f'grep -qxE "up|unknown" /sys/class/net/{shlex.quote(name)}/operstate' for name in names)
     if not host.until(f"{{ {up}; }}", min(_LINK, deadline.remaining)):
         states = host.run("ip", "-brief", "link").stdout
         raise KernelError(f"no carrier within {_LINK:g} s on all of {', '.join(names)}", where=f"machine {host.name}",
                           detail=tuple(states.splitlines()))
 
 
-def _await_neighbours(lab: Lab, group: tuple[Face, ...], deadline: Deadline) -> None:
+def _await_neighbours(lab: Lab, network: Network, deadline: Deadline) -> None:
     """Wait until the first face of a network reaches the others, by both families."""
-    if len(group) < 2:
-        return
-    first = lab[group[0].machine]
-    for other in group[1:]:
+    first = lab[network.faces[0].machine]
+    for other in network.faces[1:]:
         for address in (other.ipv4.ip, other.ipv6.ip):
             # With a deadline, -c counts replies: it sends until it has one.
             limit = max(1, int(min(_LINK, deadline.remaining)))

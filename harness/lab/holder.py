@@ -23,6 +23,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from harness import arch, proc
 from harness.deadline import Deadline
@@ -51,7 +52,8 @@ class Wanted:
     """What a lab is to be, as JSON.
 
     Attributes:
-        topology: the name of one.
+        topology: what `topology.to_json` makes of it.
+        images: by side, the kernels for machines that ask for one.
         gdb: whether QEMU listens for debuggers.
         others: as in `MachineSpec` and `State`.
     """
@@ -66,15 +68,16 @@ class Wanted:
     memory: int
     cpus: int
     boot_timeout: float
-    topology: str = topologies.SOLO.name
+    topology: dict[str, Any]
+    images: dict[str, str]
     append: tuple[str, ...] = ()
     gdb: bool = False
 
     @property
     def dut(self) -> str:
         """The machine that is meant where none is named: `dut` where there is one, else the first."""
-        names = topologies.get(self.topology).machines
-        return "dut" if "dut" in names else str(names[0])
+        names = [station.name for station in topologies.from_json(self.topology).machines]
+        return "dut" if "dut" in names else names[0]
 
 
 def start(wanted: Wanted, folder: Path, lock: int) -> Iterator[str]:
@@ -190,8 +193,10 @@ def machines_of(wanted: Wanted, folder: Path, tell: Callable[[str], None]) -> It
         name="dut", kernel=Path(wanted.image), initrd=tuple(map(Path, wanted.initrd)), arch=arch.get(wanted.arch),
         accel=wanted.accel, memory_mib=wanted.memory, cpus=wanted.cpus, append=wanted.append,
         gdb=wanted.gdb)
-    topology, deadline = topologies.get(wanted.topology), Deadline.after(wanted.boot_timeout)
-    with bench.up(topology, template, folder, deadline=deadline, progress=tell) as lab:
+    deadline = Deadline.after(wanted.boot_timeout)
+    images = {side: Path(image) for side, image in wanted.images.items()}
+    with bench.up(topologies.from_json(wanted.topology), template, folder, deadline=deadline, kernels=images,
+                  progress=tell) as lab:
         yield {name: host.machine for name, host in lab.hosts.items()}
 
 

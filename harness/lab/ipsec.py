@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from harness.lab.bench import Host
+from harness.lab.topology import Network
 
 REQID = 77
 
@@ -50,7 +51,7 @@ class End:
 
     Attributes:
         outer: its address on the wire.
-        inner: the address that is protected.
+        inner: the address, or the network, that is protected.
         dev: its interface on the wire.
         spi: of what it sends.
     """
@@ -127,6 +128,31 @@ def protected(one: Host, other: Host, cipher: Cipher, mode: str, family: int) ->
             if mode == "tunnel":
                 host.shell(f"ip addr del {end.inner} dev lo; ip -{family} route del {peer.inner} dev {end.dev}",
                            check=False)
+
+
+@contextmanager
+def gateways(one: Host, other: Host, dev: str, behind: tuple[Network, Network], cipher: Cipher,
+             family: int) -> Iterator[Protected]:
+    """Protect, in tunnel mode, what passes between the networks behind two gateways.
+
+    Args:
+        dev: the interface between them, called so on both.
+        behind: the first gateway's network and the second's.
+    """
+    prefixes = [network.ipv4 if family == 4 else network.ipv6 for network in behind]
+    mine, theirs = (
+        End(outer=str((host.face(dev).ipv4 if family == 4 else host.face(dev).ipv6).ip), inner=prefix, dev=dev,
+            spi=0x7700 + number)
+        for number, (host, prefix) in enumerate(zip((one, other), prefixes, strict=True), 1))
+    try:
+        for host, end, peer in ((one, mine, theirs), (other, theirs, mine)):
+            rules = policies("tunnel", end, peer)
+            # What is to be forwarded is judged by policies of its own (xfrm_policy_check() with XFRM_POLICY_FWD).
+            batch(host, *states(cipher, "tunnel", end, peer), *rules, rules[1].replace(" dir in ", " dir fwd "))
+        yield Protected(one=mine, other=theirs)
+    finally:
+        for host in (one, other):
+            clear(host)
 
 
 def clear(host: Host) -> None:

@@ -1,44 +1,89 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Pure: which machines a test needs, how they are wired, which addresses they have; and the ready-made ones.
+"""Pure: which machines a test needs, how they are linked, which addresses and routes they have.
 
 Everything is fixed by names and order, so that a packet in a capture means the same in every run. Addresses of
-network N are 10.77.N.0/24 and fd77:N::/64, its hosts count from 1.
+network N are 10.77.N.0/24 and fd77:N::/64, its hosts count from 1. Ready-made ones: `harness.lab.shapes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from ipaddress import IPv4Interface, IPv6Interface
+from pathlib import Path
+from typing import Any
 
 from harness.errors import UsageError
-from harness.vm.nic import DEFAULT_MODEL, Nic
+from harness.vm.nic import DEFAULT_MODEL, Link, Nic, check_name
 from harness.vm.qemu import MachineSpec
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plug:
-    """One end of a wire: a NIC of a machine."""
-
-    machine: str
-    nic: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wire:
-    """A cable between two NICs."""
-
-    name: str
-    ends: tuple[Plug, Plug]
+RUNS_MODEL = ""
+"""The model of a NIC that takes whichever the run is on."""
+NETWORKS = range(1, 255)
+"""What a network's number may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bridge:
     """A Linux bridge in a machine, with these of its NICs as ports."""
 
-    machine: str
     name: str
     ports: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Station:
+    """A machine of a topology.
+
+    Attributes:
+        name: its name; its host name, too.
+        nics: its cards; those whose model is `RUNS_MODEL` are of the model that the run is on.
+        kernel: `base` or `patched`; the run's where empty.
+        memory: MiB; the plan's where 0.
+        cpus: the plan's where 0.
+        bridges: what it bridges.
+        forward: whether it forwards IP packets; routes lead through such machines.
+    """
+
+    name: str
+    nics: tuple[Nic, ...]
+    kernel: str = ""
+    memory: int = 0
+    cpus: int = 0
+    bridges: tuple[Bridge, ...] = ()
+    forward: bool = False
+
+    @property
+    def interfaces(self) -> tuple[str, ...]:
+        """Its cards and bridges."""
+        return (*(nic.name for nic in self.nics), *(bridge.name for bridge in self.bridges))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """Interfaces that reach each other directly: (machine, interface) pairs, which have the host numbers 1, 2, ..."""
+
+    number: int
+    members: tuple[tuple[str, str], ...]
+
+    @property
+    def ipv4(self) -> str:
+        return f"10.77.{self.number}.0/24"
+
+    @property
+    def ipv6(self) -> str:
+        return f"fd77:{self.number}::/64"
+
+    @property
+    def faces(self) -> tuple[Face, ...]:
+        """Its members with their addresses."""
+        return tuple(Face(machine=machine, interface=interface, ipv4=IPv4Interface(f"10.77.{self.number}.{host}/24"),
+                          ipv6=IPv6Interface(f"fd77:{self.number}::{host:x}/64"))
+                     for host, (machine, interface) in enumerate(self.members, 1))
+
+    def face(self, machine: str) -> Face | None:
+        """Where a machine is on it."""
+        return next((face for face in self.faces if face.machine == machine), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,133 +102,171 @@ class Topology:
 
     Attributes:
         name: what the `topology` mark of a test calls it.
-        machines: their names, in the order they are booted.
-        wires: all cables.
-        bridges: all bridges.
-        networks: groups of faces that reach each other directly.
+        machines: in the order they are booted.
+        links: those that have conditions or an MTU; what else NICs name is a plain one.
+        networks: IP networks, in the order that a machine's first address is chosen by.
     """
 
     name: str
-    machines: tuple[str, ...]
-    wires: tuple[Wire, ...]
-    bridges: tuple[Bridge, ...] = ()
-    networks: tuple[tuple[Face, ...], ...] = ()
+    machines: tuple[Station, ...]
+    links: tuple[Link, ...] = ()
+    networks: tuple[Network, ...] = ()
 
-    def nics(self, machine: str) -> tuple[str, ...]:
-        """The names of a machine's NICs, in the order of the wires."""
-        return tuple(end.nic for wire in self.wires for end in wire.ends if end.machine == machine)
+    def __getitem__(self, machine: str) -> Station:
+        return next(station for station in self.machines if station.name == machine)
 
     def faces(self, machine: str) -> tuple[Face, ...]:
         """Where a machine has addresses."""
-        return tuple(face for network in self.networks for face in network if face.machine == machine)
+        return tuple(face for network in self.networks if (face := network.face(machine)) is not None)
 
-
-def network(number: int, *members: tuple[str, str]) -> tuple[Face, ...]:
-    """The faces of IP network `number` (1 to 254): (machine, interface) pairs, which get the host numbers 1, 2, ..."""
-    return tuple(Face(machine=machine, interface=interface, ipv4=IPv4Interface(f"10.77.{number}.{host}/24"),
-                      ipv6=IPv6Interface(f"fd77:{number}::{host}/64"))
-                 for host, (machine, interface) in enumerate(members, 1))
-
-
-def wire(name: str, one: tuple[str, str], other: tuple[str, str]) -> Wire:
-    """A cable between two (machine, NIC) pairs."""
-    return Wire(name=name, ends=(Plug(machine=one[0], nic=one[1]), Plug(machine=other[0], nic=other[1])))
-
-
-SOLO = Topology(name="solo", machines=("dut",), wires=())
-"""One machine, with nothing but its shell."""
-
-PAIR = Topology(
-    name="pair",
-    machines=("a", "b"),
-    wires=(wire("wire", ("a", "lan0"), ("b", "lan0")),),
-    networks=(network(1, ("a", "lan0"), ("b", "lan0")),),
-)
-"""Two machines with a cable between them."""
-
-BRIDGE = Topology(
-    name="bridge",
-    machines=("client", "dut", "server"),
-    wires=(wire("near", ("client", "lan0"), ("dut", "port0")), wire("far", ("dut", "port1"), ("server", "lan0"))),
-    bridges=(Bridge(machine="dut", name="br0", ports=("port0", "port1")),),
-    networks=(network(2, ("client", "lan0"), ("server", "lan0"), ("dut", "br0")),),
-)
-"""A client and a server, and between them a machine that bridges its two NICs and has an address on the bridge."""
-
-
-def names() -> tuple[str, ...]:
-    """What a `topology` mark may ask for."""
-    return tuple(row.name for row in (SOLO, PAIR, BRIDGE))
-
-
-def get(name: str) -> Topology:
-    """The topology called `name`.
-
-    Raises:
-        UsageError: there is none; the message lists those there are.
-    """
-    for row in (SOLO, PAIR, BRIDGE):
-        if row.name == name:
-            return row
-    raise UsageError(f"unknown topology {name!r}", hint=f"known: {', '.join(names())}")
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """The sides whose kernels it asks for by name."""
+        return tuple(dict.fromkeys(station.kernel for station in self.machines if station.kernel))
 
 
 def check(topology: Topology) -> None:
     """Refuse a topology that contradicts itself.
 
     Raises:
-        UsageError: a wire, bridge or face names a machine or NIC that is not there, or a NIC has two wires.
+        UsageError: a link has one end, a bridge or network names an interface that is not there, a machine is named
+            twice or in one network twice.
     """
     where = f"topology {topology.name}"
-    plugs = [(end.machine, end.nic) for row in topology.wires for end in row.ends]
-    doubled = sorted({plug for plug in plugs if plugs.count(plug) > 1})
-    if doubled:
-        raise UsageError(f"NIC {doubled[0][1]} of {doubled[0][0]} has two wires", where=where)
-    interfaces = {*plugs, *((row.machine, row.name) for row in topology.bridges)}
-    asked = [*((row.machine, port) for row in topology.bridges for port in row.ports),
-             *((face.machine, face.interface) for group in topology.networks for face in group)]
-    for machine, interface in (*plugs, *asked):
-        if machine not in topology.machines:
-            raise UsageError(f"there is no machine {machine!r}", where=where)
-        if (machine, interface) not in interfaces:
-            raise UsageError(f"machine {machine} has no interface {interface!r}", where=where)
+    names = [station.name for station in topology.machines]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two machines are called {name!r}", where=where)
+    ends = [nic.link for station in topology.machines for nic in station.nics if nic.link]
+    for link in (*ends, *(link.name for link in topology.links)):
+        if ends.count(link) < 2:
+            raise UsageError(f"link {link!r} has {ends.count(link)} end{'s' * (ends.count(link) != 1)}, "
+                             "it needs two or more", where=where)
+    for station in topology.machines:
+        for name in station.interfaces:
+            check_name(name)
+        for bridge in station.bridges:
+            _check_interfaces(topology, ((station.name, port) for port in bridge.ports))
+    for network in topology.networks:
+        if network.number not in NETWORKS:
+            raise UsageError(f"{network.number} is no number for a network", where=where,
+                             hint=f"{NETWORKS[0]} to {NETWORKS[-1]}")
+        _check_interfaces(topology, network.members)
+        members = [machine for machine, _ in network.members]
+        if len(set(members)) < len(members):
+            raise UsageError(f"a machine is in network {network.number} twice", where=where)
+    numbers = [network.number for network in topology.networks]
+    if len(set(numbers)) < len(numbers):
+        raise UsageError("two networks have one number", where=where)
 
 
-def specs(topology: Topology, template: MachineSpec, model: str = DEFAULT_MODEL) -> tuple[MachineSpec, ...]:
-    """The machines of a topology, each like `template` but for its name and its NICs.
+def _check_interfaces(topology: Topology, asked: Iterator[tuple[str, str]] | Sequence[tuple[str, str]]) -> None:
+    where = f"topology {topology.name}"
+    for machine, interface in asked:
+        station = next((row for row in topology.machines if row.name == machine), None)
+        if station is None:
+            raise UsageError(f"there is no machine {machine!r}", where=where,
+                             hint=f"it has {', '.join(row.name for row in topology.machines)}")
+        if interface not in station.interfaces:
+            raise UsageError(f"machine {machine} has no interface {interface!r}", where=where,
+                             hint=f"it has {', '.join(station.interfaces)}")
+
+
+def specs(topology: Topology, template: MachineSpec, model: str = DEFAULT_MODEL,
+          kernels: Mapping[str, Path] | None = None) -> tuple[MachineSpec, ...]:
+    """The machines of a topology, each like `template` where it does not say something else itself.
 
     SLUB must not merge caches of like size: the slab counts are read by name (Documentation/mm/slub.rst).
+
+    Args:
+        model: of the NICs that do not name one.
+        kernels: by side, the images for machines that ask for a side.
+
+    Raises:
+        UsageError: the topology contradicts itself, or asks for a kernel that is not in `kernels`.
     """
     check(topology)
+    known = kernels or {}
+    for side in topology.kernels:
+        if side not in known:
+            raise UsageError(f"topology {topology.name} boots the {side} kernel, and this run has none")
     return tuple(
-        replace(template, name=machine, append=(*template.append, "slab_nomerge"),
-                nics=tuple(Nic(name=end.nic, link=row.name, model=model)
-                           for row in topology.wires for end in row.ends if end.machine == machine))
-        for machine in topology.machines)
+        replace(template, name=station.name, append=(*template.append, "slab_nomerge"),
+                kernel=known[station.kernel] if station.kernel else template.kernel,
+                memory_mib=station.memory or template.memory_mib, cpus=station.cpus or template.cpus,
+                nics=tuple(replace(nic, model=nic.model or model) for nic in station.nics))
+        for station in topology.machines)
 
 
 def commands(topology: Topology, machine: str) -> tuple[str, ...]:
-    """What `ip -batch` has to do on a machine. Addresses skip duplicate detection: nobody else is on these wires."""
-    return tuple(_commands(topology, machine))
+    """What `ip -batch` has to do on a machine. Addresses skip duplicate detection: nobody else is on these links."""
+    return tuple(_commands(topology, topology[machine]))
 
 
-def _commands(topology: Topology, machine: str) -> Iterator[str]:
-    for bridge in topology.bridges:
-        if bridge.machine == machine:
-            yield f"link add {bridge.name} type bridge forward_delay 0 stp_state 0"
-            for port in bridge.ports:
-                yield f"link set {port} master {bridge.name}"
-    for face in topology.faces(machine):
+def _commands(topology: Topology, station: Station) -> Iterator[str]:
+    mtu = {link.name: link.mtu for link in topology.links if link.mtu}
+    for nic in station.nics:
+        if nic.link in mtu:
+            yield f"link set {nic.name} mtu {mtu[nic.link]}"
+    for bridge in station.bridges:
+        yield f"link add {bridge.name} type bridge forward_delay 0 stp_state 0"
+        for port in bridge.ports:
+            yield f"link set {port} master {bridge.name}"
+    for face in topology.faces(station.name):
         yield f"addr add {face.ipv4} dev {face.interface}"
         yield f"addr add {face.ipv6} dev {face.interface} nodad"
-    for interface in (*topology.nics(machine), *_bridges(topology, machine)):
+    for interface in station.interfaces:
         yield f"link set {interface} up"
+    for network, gateway in routes(topology, station.name):
+        yield f"route add {network.ipv4} via {gateway.ipv4.ip}"
+        yield f"route add {network.ipv6} via {gateway.ipv6.ip}"
 
 
 def interfaces(topology: Topology, machine: str) -> Sequence[str]:
     """Every interface that must have a carrier before a machine is ready."""
-    return (*topology.nics(machine), *_bridges(topology, machine))
+    station = topology[machine]
+    return (*(nic.name for nic in station.nics if nic.link), *(bridge.name for bridge in station.bridges))
 
 
-def _bridges(topology: Topology, machine: str) -> tuple[str, ...]:
-    return tuple(bridge.name for bridge in topology.bridges if bridge.machine == machine)
+def routes(topology: Topology, machine: str) -> tuple[tuple[Network, Face], ...]:
+    """The networks that a machine reaches through others, each with the first gateway on the way.
+
+    The way has the fewest gateways; of several such, the one whose networks and machines come first.
+    """
+    own = [network for network in topology.networks if network.face(machine)]
+    found: dict[int, Face] = {}
+    seen = {network.number for network in own}
+    queue: list[tuple[Network, Face | None]] = [(network, None) for network in own]
+    while queue:
+        network, first = queue.pop(0)
+        for face in network.faces:
+            if face.machine == machine or not topology[face.machine].forward:
+                continue
+            for other in topology.networks:
+                if other.number not in seen and other.face(face.machine):
+                    seen.add(other.number)
+                    found[other.number] = first or face
+                    queue.append((other, first or face))
+    return tuple((network, found[network.number]) for network in topology.networks if network.number in found)
+
+
+def to_json(topology: Topology) -> dict[str, Any]:
+    """A topology as JSON, see `from_json`."""
+    return asdict(topology)
+
+
+def from_json(value: Mapping[str, Any]) -> Topology:
+    """The topology that `to_json` wrote. Raises KeyError or TypeError where it is none."""
+    def nic(row: Mapping[str, Any]) -> Nic:
+        return Nic(**{**row, "properties": tuple(row["properties"])})
+
+    def station(row: Mapping[str, Any]) -> Station:
+        bridges = tuple(Bridge(name=each["name"], ports=tuple(each["ports"])) for each in row["bridges"])
+        return Station(**{**row, "nics": tuple(map(nic, row["nics"])), "bridges": bridges})
+
+    def network(row: Mapping[str, Any]) -> Network:
+        return Network(number=row["number"], members=tuple((each[0], each[1]) for each in row["members"]))
+
+    return Topology(name=value["name"], machines=tuple(map(station, value["machines"])),
+                    links=tuple(Link(**row) for row in value["links"]),
+                    networks=tuple(map(network, value["networks"])))

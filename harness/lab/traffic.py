@@ -8,6 +8,7 @@ guest's socket table shows it; a transfer has ended when the receiver has all by
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
@@ -17,6 +18,7 @@ from harness.lab import counters
 from harness.lab.bench import Host
 from harness.lab.payload import checksum, payload
 from harness.proc import Completed
+from harness.vm import nic as nics
 
 _LISTEN = 10.0
 _TRANSFER = 30.0
@@ -28,6 +30,10 @@ _RCVBUF = 4 << 20
 _ABSENT = 99
 _OUTSTANDING = 32
 """Echo requests a flood has on the way at a time: what a round trip takes on a busy host must not be its pace."""
+_UDP_HEADER, _FRAGMENT = 8, 1400
+"""Bytes that a fragment carries of a datagram, with room for tunnels in 1500."""
+_ROOM = 2
+"""A part is so many times smaller than the ring that takes it: other frames come, too."""
 _SUMMARY = re.compile(r"^(\d+) packets transmitted, (\d+) received(?:, \+(\d+) duplicates)?(?:, \+(\d+) errors)?", re.M)
 
 
@@ -121,7 +127,8 @@ def _echo_replies(host: Host, address: str) -> int:
 
 def flood(host: Host, address: str, *, count: int, size: int = 56, seconds: float = 60.0) -> Pings:
     """Send `count` echo requests as fast as answers come, for at most `seconds`; a lost answer costs 10 ms."""
-    done = host.run("timeout", "-s", "INT", f"{seconds:g}", "ping", "-n", "-q", "-f", "-l", _OUTSTANDING, "-c", count,
+    outstanding = min(_OUTSTANDING, _at_once((host,), size) // size or _OUTSTANDING)
+    done = host.run("timeout", "-s", "INT", f"{seconds:g}", "ping", "-n", "-q", "-f", "-l", outstanding, "-c", count,
                     "-s", size, "-W", 5, "-M", "dont", address, check=False, deadline=Deadline.after(seconds + 20))
     return parse_ping(done.stdout + done.stderr)
 
@@ -140,16 +147,31 @@ def tcp(sender: Host, receiver: Host, address: str, *, size: int, port: int = 50
 
 
 def udp(sender: Host, receiver: Host, address: str, *, size: int, datagram: int, port: int = 5002,
-        seconds: float = _TRANSFER, expect: bool = True) -> Transfer:
+        seconds: float = _TRANSFER, expect: bool = True, stopped: Callable[[], int] | None = None) -> Transfer:
     """Send `size` bytes in datagrams of `datagram` bytes to `address`.
+
+    Where a card of the two drops what it has no room for, a part is sent when the part before it has arrived.
 
     Args:
         expect: whether they are expected to arrive; where not, the wait for them is cut to a second.
+        stopped: where they are not, how many have got to where they are stopped until now; without it they are sent
+            at once.
     """
     kind = f"UDP{_version(address)}"
     server = receiver.start("socat", "-u", "-b", 65536, f"{kind}-RECV:{port},rcvbuf={_RCVBUF}", f"CREATE:{_RECEIVED}")
     _await_socket(receiver, "UDP", port)
-    sent = _send(sender, size, seconds, f"{kind}-SENDTO:{_host(address)}:{port}", "-b", str(datagram))
+    to = f"{kind}-SENDTO:{_host(address)}:{port}"
+    part = (_at_once((sender, receiver), datagram) if expect or stopped else 0) or size
+    sent = _send(sender, size, seconds, to, "-b", str(datagram), part=(0, part))
+    late = Deadline.after(seconds)
+    for start in range(part, size, part):
+        if stopped is not None:
+            there = _reaches(stopped, start // datagram, late)
+        else:
+            there = receiver.until(f"[ $(stat -c %s {_RECEIVED}) -ge {start} ]", max(1.0, late.remaining))
+        if not there:
+            break
+        sent = _send(sender, size, seconds, to, "-b", str(datagram), part=(start, part))
     # The file's size says when all is there; the sum, whether anything came twice or in another order.
     all_there = f"until [ $(stat -c %s {_RECEIVED}) -ge {size} ]; do usleep 20000; done"
     limit = seconds if expect else 1
@@ -160,12 +182,32 @@ def udp(sender: Host, receiver: Host, address: str, *, size: int, datagram: int,
     return _arrived(size, sent, done)
 
 
-def _send(sender: Host, size: int, seconds: float, to: str, *options: str) -> Completed:
-    """Send the payload of `size` bytes with socat; it is put into the guest once."""
+def _at_once(hosts: tuple[Host, ...], datagram: int) -> int:
+    """Bytes that may be on the way at a time, in whole datagrams, so that no card drops a frame; 0: any number."""
+    bursts = [burst for host in hosts for card in host.machine.spec.nics if (burst := nics.model(card.model).burst)]
+    if not bursts:
+        return 0
+    frames = -(-(datagram + _UDP_HEADER) // _FRAGMENT)
+    return datagram * max(1, min(bursts) // (_ROOM * frames))
+
+
+def _reaches(count: Callable[[], int], wanted: int, deadline: Deadline) -> bool:
+    """Ask until `count` says at least `wanted`; whether it did in time."""
+    while count() < wanted:
+        if deadline.expired:
+            return False
+    return True
+
+
+def _send(sender: Host, size: int, seconds: float, to: str, *options: str,
+          part: tuple[int, int] | None = None) -> Completed:
+    """Send the payload of `size` bytes, or the part of it at an offset, with socat; it is put into the guest once."""
     data = payload(size)
     file = f"{_SENT}-{checksum(data)[:16]}"
-    script = f'[ -e "$1" ] || exit {_ABSENT}; file=$1; shift; exec timeout {seconds:g} socat -u "$@" '
-    words = ("sh", "-c", f'to=$2; {script.replace("shift", "shift 2")} "FILE:$file" "$to"', "sh", file, to, *options)
+    script = (f'[ -e "$1" ] || exit {_ABSENT}; from=$2 to=$3; shift 3; '
+              f'exec timeout {seconds:g} socat -u "$@" "$from" "$to"')
+    source = f"FILE:{file}" if part is None or part == (0, size) else f"FILE:{file},seek={part[0]},readbytes={part[1]}"
+    words = ("sh", "-c", script, "sh", file, source, to, *options)
     done = sender.run(*words, check=False, deadline=Deadline.after(seconds + 10))
     if done.returncode == _ABSENT:
         sender.machine.put(file, data)

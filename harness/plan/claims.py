@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from harness import arch as arches
 from harness.claims import EXPECTATIONS, Check, Claim, LayoutStatement
 from harness.compare.size import FIGURES
 from harness.errors import UsageError
@@ -15,9 +16,17 @@ HEADER = r"[\w.+-][\w.+/-]*"
 """What the tag of a structure and the name of a header may be: nothing that ends the C line it is put into."""
 
 
-def read_claims(node: Node, variants: tuple[str, ...]) -> tuple[Claim, ...]:
-    """The claims of a plan with these variants. Raises `UsageError`."""
-    return tuple(_claim(name, entry, variants) for name, entry in node.mapping().items())
+def read_claims(node: Node, variants: tuple[str, ...], arch: str) -> tuple[Claim, ...]:
+    """The claims of a plan with these variants that are about kernels for `arch`. Raises `UsageError`."""
+    read = [(_claim(name, entry, variants), _about(entry)) for name, entry in node.mapping().items()]
+    return tuple(claim for claim, about in read if arch in about)
+
+
+def _about(node: Node) -> tuple[str, ...]:
+    """The architectures that a claim is about: all, where it does not say."""
+    entries = node.mapping()
+    return tuple(item.choice(arches.names()) for item in entries["arch"].items()) if "arch" in entries \
+        else arches.names()
 
 
 _MOST_BYTES = 1 << 31
@@ -29,7 +38,7 @@ _CLAIM_KEYS: Mapping[str, Check] = {
 
 
 def _claim(name: str, node: Node, variants: tuple[str, ...]) -> Claim:
-    entries = node.mapping(("says", "check", "variants", "expect", *_CLAIM_KEYS),
+    entries = node.mapping(("says", "check", "variants", "arch", "expect", *_CLAIM_KEYS),
                            required=("says", "check", "variants"))
     check = Check(entries["check"].choice(tuple(Check)))
     expected = EXPECTATIONS[check]

@@ -91,6 +91,11 @@ class Node:
     def is_mapping(self) -> bool:
         return isinstance(self.node, yaml.MappingNode)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing stands where a value could, as after `key:`."""
+        return self.node.tag == "tag:yaml.org,2002:null"
+
     def items(self) -> tuple[Node, ...]:
         """Its elements; a single value counts as a list of one."""
         if isinstance(self.node, yaml.SequenceNode):

@@ -12,13 +12,19 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 
+from harness import arch as arches
 from harness.claims import Claim
 from harness.errors import UsageError
 from harness.kernel.gitplace import is_url
 from harness.kernel.gitrange import GitRange
+from harness.lab.topology import Topology
+from harness.plan.benign import benign
 from harness.plan.claims import read_claims
 from harness.plan.node import Node, read_node
+from harness.plan.topologies import NicUse, read_nics, read_topologies
 from harness.sandbox.limits import Limits
+from harness.vm.nic import DEFAULT_MODEL
+from harness.vm.reports import Ignore
 
 PLAN_FILE = "plan.yaml"
 
@@ -58,12 +64,14 @@ class LabSpec:
         cpus: of each machine.
         boot_timeout: seconds from QEMU's start to the first SSH answer.
         test_timeout: seconds for a suite on one variant.
+        silence: seconds without progress after which a machine is examined and given up.
     """
 
     memory: int = 256
     cpus: int = 1
     boot_timeout: int = 90
     test_timeout: int = 900
+    silence: int = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +93,10 @@ class Plan:
         suites: files of guest tests.
         control: the variant whose base is built twice.
         lab: limits of the machines.
+        nics: the NIC models that suites run on.
+        topologies: besides the ready-made ones.
         limits: what a step in the sandbox may take.
+        benign: kernel reports that are known and harmless until a day.
     """
 
     path: Path
@@ -101,8 +112,11 @@ class Plan:
     suites: tuple[Suite, ...]
     control: str
     lab: LabSpec = field(default_factory=LabSpec)
+    nics: tuple[NicUse, ...] = (NicUse(model=DEFAULT_MODEL),)
+    topologies: tuple[Topology, ...] = ()
     fuzz: bool = False
     limits: Limits = field(default_factory=Limits)
+    benign: tuple[Ignore, ...] = ()
 
     def variant(self, name: str) -> Variant:
         """The variant of that name.
@@ -117,35 +131,46 @@ class Plan:
                          hint=f"it has {', '.join(variant.name for variant in self.variants)}")
 
 
-def read_plan(path: Path) -> Plan:
+def read_plan(path: Path, arch: str = "") -> Plan:
     """Read a plan from its file, or from `plan.yaml` in a folder.
+
+    Args:
+        arch: the architecture, where it is to be another than the plan says.
 
     Raises:
         UsageError: it is not there, is no YAML, has an unknown key or a value of a wrong type; file and line are named.
     """
-    return _plan(read_node(path / PLAN_FILE if path.is_dir() else path, "plan"))
+    return _plan(read_node(path / PLAN_FILE if path.is_dir() else path, "plan"), arch)
 
 
 _KEYS = ("source", "base", "series", "fuzz", "arch", "cc", "make_vars", "variants", "claims", "suites", "control",
-         "lab", "limits")
+         "lab", "nics", "topologies", "limits", "benign")
 
 
-def _plan(root: Node) -> Plan:
+def _plan(root: Node, arch: str) -> Plan:
     entries = root.mapping(_KEYS, required=("source", "series", "variants"))
-    variants = _variants(entries["variants"])
+    if "arch" in entries:
+        said = entries["arch"].choice(arches.names())
+        arch = arch or said
+    arch = arches.get(arch or "x86_64").name
+    variants = _variants(entries["variants"], arch)
     names = tuple(variant.name for variant in variants)
     control = entries["control"].choice(names) if "control" in entries else ""
+    suites = _suites(entries["suites"]) if "suites" in entries else ()
     return Plan(
         path=root.file.resolve(), name=_name(root.file.resolve()), source=_source(entries["source"]),
         base=_series(entries["base"]) if "base" in entries else (), series=_series(entries["series"]),
         fuzz="fuzz" in entries and entries["fuzz"].flag(),
-        arch=entries["arch"].text() if "arch" in entries else "x86_64",
+        arch=arch,
         cc=entries["cc"].matching(r"[\w.+-]+", "a compiler, as `gcc-12` or `clang`") if "cc" in entries else "gcc",
         make_vars=_make_vars(entries["make_vars"]) if "make_vars" in entries else (),
-        variants=variants, claims=read_claims(entries["claims"], names) if "claims" in entries else (),
-        suites=_suites(entries["suites"]) if "suites" in entries else (),
-        control=control, lab=_lab(entries["lab"]) if "lab" in entries else LabSpec(),
-        limits=_limits(entries["limits"]) if "limits" in entries else Limits())
+        variants=variants, claims=read_claims(entries["claims"], names, arch) if "claims" in entries else (),
+        suites=suites, control=control, lab=_lab(entries["lab"]) if "lab" in entries else LabSpec(),
+        nics=read_nics(entries["nics"], tuple(suite.name for suite in suites), names) if "nics" in entries
+        else (NicUse(model=DEFAULT_MODEL),),
+        topologies=read_topologies(entries["topologies"]) if "topologies" in entries else (),
+        limits=_limits(entries["limits"]) if "limits" in entries else Limits(),
+        benign=benign(entries["benign"]) if "benign" in entries else ())
 
 
 def _name(file: Path) -> str:
@@ -203,8 +228,8 @@ def _range(node: Node) -> GitRange:
     return GitRange(git=_git_or_path(entries["git"]), base=base, tip=tip)
 
 
-_OUR_VARS = ("O", "M", "W", "V", "ARCH", "CC", "LOCALVERSION")
-"""Variables of make that are ours to set; those that begin with KBUILD_ are, too."""
+_OUR_VARS = ("O", "M", "W", "V", "ARCH", "CC", "CROSS_COMPILE", "LD", "LLVM", "HOSTCC", "LOCALVERSION")
+"""Variables of make that are ours to set, as what they name is recorded with its version; so are KBUILD_..."""
 
 
 def _make_vars(node: Node) -> tuple[tuple[str, str], ...]:
@@ -219,8 +244,8 @@ def _make_vars(node: Node) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(found))
 
 
-def _variants(node: Node) -> tuple[Variant, ...]:
-    found = tuple(Variant(name=name, fragments=tuple(_fragment(item) for item in entry.items()))
+def _variants(node: Node, arch: str) -> tuple[Variant, ...]:
+    found = tuple(Variant(name=name, fragments=tuple(_fragment(item, arch) for item in entry.items()))
                   for name, entry in node.mapping().items())
     if not found:
         raise UsageError("the plan has no variant", where=node.where)
@@ -236,13 +261,17 @@ def fragment_files() -> tuple[Path, ...]:
     return tuple(sorted((Path(__file__).resolve().parents[2] / "kernel-configs").glob("*.config")))
 
 
-def _fragment(node: Node) -> Path:
-    """A fragment by its name in the nearest `kernel-configs/` at or above the plan, or by a path from the plan."""
+def _fragment(node: Node, arch: str) -> Path:
+    """A fragment by its name in the nearest `kernel-configs/` at or above the plan, or by a path from the plan.
+
+    `NAME` is `NAME-ARCH.config` where there is no `NAME.config`: what differs by architecture has a file for each.
+    """
     name = node.text()
     own = node.file.parent / name
     if own.is_file():
         return own.resolve()
-    found = _upward(node.file, f"kernel-configs/{name}.config")
+    found = (_upward(node.file, f"kernel-configs/{name}.config")
+             or _upward(node.file, f"kernel-configs/{name}-{arch}.config"))
     if found is None:
         shelf = _upward(node.file, "kernel-configs")
         known = sorted(path.stem for path in shelf.glob("*.config")) if shelf else []
@@ -273,7 +302,7 @@ def _suites(node: Node) -> tuple[Suite, ...]:
 
 
 def _lab(node: Node) -> LabSpec:
-    least = {"memory": 64, "cpus": 1, "boot_timeout": 1, "test_timeout": 1}
+    least = {"memory": 64, "cpus": 1, "boot_timeout": 1, "test_timeout": 1, "silence": 1}
     return LabSpec(**{key: entry.integer(least[key]) for key, entry in node.mapping(tuple(least)).items()})
 
 

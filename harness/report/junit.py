@@ -38,10 +38,12 @@ def to_junit(report: RunReport) -> bytes:
 
 
 def _cases(suite: ET.Element, row: Row) -> None:
+    place = ".".join(filter(None, (row.id, row.variant, row.nic)))
     if not row.tests:
-        _case(suite, row.id, row.variant or row.kind, row.verdict, row.evidence, row.detail, row.seconds)
+        _case(suite, place if row.nic else row.id, row.variant or row.kind, row.verdict, row.evidence, row.detail,
+              row.seconds)
     for test in row.tests:
-        _case(suite, f"{row.id}.{row.variant}", test.id.partition("::")[2] or test.id, test.verdict, test.reason,
+        _case(suite, place, test.id.partition("::")[2] or test.id, test.verdict, test.reason,
               test.detail, test.seconds)
 
 

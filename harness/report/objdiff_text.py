@@ -6,7 +6,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from harness.compare import elf
+from harness.compare import elf, noise
 from harness.compare.content import paired, units
 from harness.compare.elf import STT_FUNC, STT_OBJECT
 from harness.compare.facts import ObjectView
@@ -41,6 +41,9 @@ def counts(comparison: Comparison) -> list[str]:
     if c.link_scripts_changed:
         lines.append(f"{c.link_scripts_changed} of {c.link_scripts} linker scripts differ")
     lines += [f"  explained by {use.rule}: {use.sites} in {use.objects} objects" for use in c.rules]
+    seen = [f"{use.rule} in {noise.SEEN[use.rule]}" for use in c.rules if use.rule in noise.SEEN]
+    if seen:
+        lines.append(f"  a running kernel shows it all the same: {'; '.join(seen)}")
     if c.excluded:
         lines.append("  not compared: " + ", ".join(f"{count} {reason}" for reason, count in c.excluded))
     return lines
@@ -67,6 +70,25 @@ def summary(opened: Opened, limit: int | None = LIMIT) -> list[str]:
               for delta, key, changes, _moved in found[:limit]]
     if limit is not None and len(found) > limit:
         lines.append(f"... and {len(found) - limit} more (--all)")
+    return lines + proofs(opened.comparison, limit)
+
+
+_PROOFS = {"lines": "proved", "sections": "proved", "parts": "proved", "rule": "by rule", "": "not proved"}
+
+
+def proofs(comparison: Comparison, limit: int | None = LIMIT) -> list[str]:
+    """Of each object that a proof was tried for, what came of it; nothing where none was tried."""
+    if not any(delta.proof_note for delta in comparison.deltas):
+        return []
+    tried = [delta for delta in comparison.deltas if delta.proof or delta.proof_note]
+    tried.sort(key=lambda delta: list(_PROOFS).index(delta.proof), reverse=True)
+    lines = ["proofs:"]
+    for delta in tried[:limit]:
+        rules = f" ({', '.join(delta.rules)})" if delta.proof == "rule" else ""
+        note = f": {delta.proof_note}" if delta.proof_note else ""
+        lines.append(f"  {printable(delta.path)}: {_PROOFS[delta.proof]}{rules}{printable(note)}")
+    if limit is not None and len(tried) > limit:
+        lines.append(f"  ... and {len(tried) - limit} more (--all)")
     return lines
 
 

@@ -45,4 +45,5 @@ def summary(report: RunReport) -> str:
 
 
 def _label(row: Row) -> str:
-    return row.id if row.kind == "claim" else f"{row.kind} {row.id}"
+    on = f" on {row.nic}" if row.nic else ""
+    return row.id if row.kind == "claim" else f"{row.kind} {row.id}{on}"

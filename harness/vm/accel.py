@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import re
 import socket
 import tempfile
@@ -59,6 +60,7 @@ def choose(kernel: Path, bare_initrd: Path, *, cache: Path, deadline: Deadline, 
     Raises:
         UsageError: `override` is not an accelerator.
         InfraError: QEMU is not installed.
+        DeadlineExpired: `deadline` came before the probe's own limit.
     """
     if override is not None:
         if override not in NAMES:
@@ -76,16 +78,22 @@ def choose(kernel: Path, bare_initrd: Path, *, cache: Path, deadline: Deadline, 
 
 
 def probe(kernel: Path, bare_initrd: Path, *, arch: Arch, deadline: Deadline) -> Accel:
-    """Boot `kernel` to userspace under KVM; `tcg` and what went wrong where it does not get there."""
+    """Boot `kernel` to userspace under KVM; `tcg` and what went wrong where it does not get there.
+
+    Raises:
+        DeadlineExpired: `deadline` came before the probe's own limit.
+    """
     if not _DEVICE.exists():
         return Accel(name="tcg", reason=f"there is no {_DEVICE}")
     if not os.access(_DEVICE, os.R_OK | os.W_OK):
         return Accel(name="tcg", reason=f"{_DEVICE} may not be opened (is the user in the group kvm?)")
-    if arch != native():
+    if platform.machine() not in arch.kvm_hosts:
         return Accel(name="tcg", reason=f"KVM does not run {arch.name} on this host")
     try:
         seconds = bare_boot(kernel, bare_initrd, arch=arch, accel="kvm", deadline=deadline.within(_PATIENCE))
     except HarnessError as error:
+        # The caller's own time may be up before a kernel's: that says nothing of KVM, and must not be kept.
+        deadline.check("finding out whether KVM boots Linux")
         return Accel(name="tcg", reason=f"KVM does not boot Linux here: {_short(error)}")
     return Accel(name="kvm", reason=f"a Linux kernel reached userspace under KVM in {seconds:.1f} s")
 
@@ -139,15 +147,18 @@ def _short(error: HarnessError) -> str:
     return "; ".join((error.what, *error.detail[-1:]))
 
 
-def _key(kernel: Path, arch: Arch, deadline: Deadline) -> str:
-    parts = (
-        Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
-        proc.run([arch.qemu, "--version"], deadline=deadline).stdout.splitlines()[0],
-        parse_cpu_model(Path("/proc/cpuinfo").read_text()),
-        hashlib.sha256(kernel.read_bytes()).hexdigest(),
-        str(os.access(_DEVICE, os.R_OK | os.W_OK)),
-    )
+def verdict_key(*, boot_id: str, qemu_version: str, cpu: str, kernel_sha256: str, usable: bool) -> str:
+    """What a verdict is kept under: it holds while all of these stay the same. `usable`: KVM's device may be opened."""
+    parts = (boot_id, qemu_version, cpu, kernel_sha256, str(usable))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _key(kernel: Path, arch: Arch, deadline: Deadline) -> str:
+    return verdict_key(
+        boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        qemu_version=proc.run([arch.qemu, "--version"], deadline=deadline).stdout.splitlines()[0],
+        cpu=parse_cpu_model(Path("/proc/cpuinfo").read_text()),
+        kernel_sha256=hashlib.sha256(kernel.read_bytes()).hexdigest(), usable=os.access(_DEVICE, os.R_OK | os.W_OK))
 
 
 def _load(cache: Path) -> dict[str, Accel]:

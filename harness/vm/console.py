@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A machine's serial console: drained by a thread of its own from first byte to last, kept whole in a file, watched.
 
-The thread ends when QEMU does. Memory is bounded whatever the guest prints: the log is on disk, the last lines are
-kept for messages, a line without end is cut for the watcher (never in the file).
+The thread ends when QEMU does. The log is what the guest wrote, byte for byte; when its lines came stands beside it
+(`harness.vm.timeline`). What watches it (`harness.vm.feed`) is bounded in memory whatever the guest prints.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
 import socket
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -21,15 +20,21 @@ import pexpect
 from pexpect.socket_pexpect import SocketSpawn
 
 from harness.deadline import Deadline
-from harness.vm import klog
-from harness.vm.klog import Ignore, Scanner
+from harness.errors import UsageError
+from harness.vm import symbolize, timeline
+from harness.vm.event import KernelEvent
+from harness.vm.feed import Feed, Sought
+from harness.vm.klog import Ignore
+from harness.vm.symbolize import Symbols
 from harness.vm.vitals import Vitals
 
 _CHUNK = 1 << 16
-_TAIL = 40
-_LONGEST = 1 << 16
-_SILENCE = 2.0
+_SILENCE = 1.0
 """Seconds without output after which an open report is taken to be complete."""
+_RESOLVED = 20
+"""Reports whose addresses are looked up; a flood of them must not cost more than reading it."""
+_PATIENCE = 3.0
+"""Seconds after its first line at which a report is taken as it is, though lines still come."""
 
 
 class Console:
@@ -38,30 +43,45 @@ class Console:
     def __init__(self, sock: socket.socket, vitals: Vitals, ignores: Iterable[Ignore] = ()) -> None:
         self.vitals = vitals
         self._spawn = SocketSpawn(sock, timeout=_SILENCE)
-        self._scanner = Scanner(ignores)
-        self._tail: deque[bytes] = deque(maxlen=_TAIL)
-        self._partial = b""
-        self._markers: list[tuple[re.Pattern[str], list[str]]] = []
+        self._feed = Feed(self._report, ignores)
+        self._opened: float | None = None
+        self._symbols: Symbols | None = None
+        self._resolved = 0
         self._taps: list[Callable[[bytes], None]] = []
         self._tapping = threading.Lock()
         vitals.tail_from(self.tail)
+        vitals.count_more_with(lambda: self._feed.scanner.uncounted)
 
     def tail(self) -> tuple[str, ...]:
         """The last lines, an unfinished one included."""
-        lines = (*self._tail, self._partial) if self._partial else tuple(self._tail)
-        return tuple(klog.clean(line.decode(errors="replace")) for line in lines)[-_TAIL:]
+        return self._feed.tail()
+
+    @property
+    def lines(self) -> int:
+        """The whole lines that have come until now."""
+        return self._feed.scanner.number
+
+    @property
+    def hidden(self) -> Mapping[str, int]:
+        """By reason, the reports that the allow-list hid."""
+        return dict(self._feed.scanner.hidden)
+
+    def resolve_with(self, image: Path) -> None:
+        """Name the addresses in reports with the vmlinux of the build that kernel `image` is of, if it is there."""
+        found = symbolize.beside(image)
+        self._symbols = Symbols(found) if found else None
 
     @contextmanager
     def watch(self, pattern: str) -> Iterator[Marker]:
         """Look out for a line in which `pattern` is found, from now on; see `Marker.wait`."""
-        entry: tuple[re.Pattern[str], list[str]] = (re.compile(pattern), [])
+        entry = Sought(pattern)
         with self.vitals.changed:
-            self._markers.append(entry)
+            self._feed.sought.append(entry)
         try:
-            yield Marker(self.vitals, entry[1], pattern)
+            yield Marker(self.vitals, entry)
         finally:
             with self.vitals.changed:
-                self._markers.remove(entry)
+                self._feed.sought.remove(entry)
 
     def wait_for(self, pattern: str, deadline: Deadline) -> str:
         """Wait for a line in which `pattern` is found, from now on, and return it.
@@ -73,20 +93,20 @@ class Console:
         with self.watch(pattern) as marker:
             return marker.wait(deadline)
 
-    def expect_boot(self) -> None:
-        """One more boot will come that was asked for: it is no event."""
-        self._scanner.expect_boot()
-
     def send(self, text: str) -> None:
         """Type `text` at the console."""
         with contextlib.suppress(OSError):
             self._spawn.send(text.encode())
 
+    def expect_boot(self) -> None:
+        """One more boot will come that was asked for: it is no event."""
+        self._feed.scanner.expect_boot()
+
     @contextmanager
     def tapped(self, take: Callable[[bytes], None]) -> Iterator[None]:
         """Have its last lines and then what it prints given to `take`, for the block; its thread must not wait."""
         with self._tapping:
-            take(b"\n".join((*self._tail, self._partial)))
+            take(self._feed.recent())
             self._taps.append(take)
         try:
             yield
@@ -96,64 +116,67 @@ class Console:
 
     def drain(self) -> None:
         """Read to the end of the console (the thread's work)."""
-        with self.vitals.log.open("ab", buffering=0) as sink:
+        log = self.vitals.log
+        with log.open("ab", buffering=0) as sink, timeline.beside(log).open("w", encoding="ascii") as times:
+            clock = timeline.Writer(times)
             while True:
                 try:
                     chunk = self._spawn.read_nonblocking(_CHUNK, _SILENCE)
                 except pexpect.TIMEOUT:
-                    self._report(self._scanner.finish())
+                    self._feed.pause()
                     continue
                 except (pexpect.EOF, OSError):
                     break
                 # Without an encoding pexpect hands out bytes; its type stubs say str.
                 data = cast(bytes, chunk)
                 sink.write(data)
+                self._note(clock, data)
                 with self._tapping:
                     for take in self._taps:
                         take(data)
-                    self._take(data)
-        if self._partial:
-            self._line(self._partial)
-        self._report(self._scanner.finish())
+                    self._feed.take(data)
+                self._limit()
+                with self.vitals.changed:
+                    self.vitals.changed.notify_all()
+        self._feed.finish()
         self.vitals.end()
 
-    def _take(self, chunk: bytes) -> None:
-        lines, newline, rest = (self._partial + chunk).rpartition(b"\n")
-        self._partial = rest[-_LONGEST:]
-        if newline:
-            self._block(lines + newline)
-        with self.vitals.changed:
-            self.vitals.changed.notify_all()
+    def _note(self, clock: timeline.Writer, data: bytes) -> None:
+        """Note when the first line that begins in `data` came."""
+        if self._feed.at_start:
+            clock.line(self.lines + 1)
+        elif b"\n" in data[:-1]:
+            clock.line(self.lines + 2)
 
-    def _block(self, block: bytes) -> None:
-        """Take whole lines. What nobody looks out for and no rule could match costs a few searches for all of it."""
-        if not self._markers and not self._scanner.reading and not klog.suspicious(block):
-            self._scanner.skip(block)
-            self._tail.extend(block[:-1].rsplit(b"\n", _TAIL)[-_TAIL:])
-            return
-        for line in block[:-1].split(b"\n"):
-            self._line(line)
+    def _limit(self) -> None:
+        """End a report that has been open for long enough: a guest that goes on printing must not hold it back."""
+        if not self._feed.scanner.reading:
+            self._opened = None
+        elif self._opened is None:
+            self._opened = time.monotonic()
+        elif time.monotonic() - self._opened > _PATIENCE:
+            self._opened = None
+            self._feed.pause()
 
-    def _line(self, raw: bytes) -> None:
-        line = raw.decode(errors="replace")
-        self._tail.append(raw[:_LONGEST])
-        for pattern, hits in tuple(self._markers):
-            if not hits and pattern.search(text := klog.clean(line)):
-                hits.append(text)
-        self._report(self._scanner.feed(line))
-
-    def _report(self, events: Iterable[klog.KernelEvent]) -> None:
-        for event in events:
-            self.vitals.report(event)
+    def _report(self, event: KernelEvent) -> None:
+        if self._symbols is not None and self._resolved < _RESOLVED:
+            self._resolved += 1
+            with contextlib.suppress(UsageError):
+                event = symbolize.resolved(event, self._symbols)
+        self.vitals.report(event)
 
 
 class Marker:
     """A line that is looked out for."""
 
-    def __init__(self, vitals: Vitals, hits: list[str], pattern: str) -> None:
+    def __init__(self, vitals: Vitals, sought: Sought) -> None:
         self._vitals = vitals
-        self._hits = hits
-        self._pattern = pattern
+        self._sought = sought
+
+    def came(self, deadline: Deadline) -> bool:
+        """Whether it comes in time, however the machine is."""
+        with self._vitals.changed:
+            return self._vitals.changed.wait_for(lambda: bool(self._sought.hits), deadline.remaining)
 
     def wait(self, deadline: Deadline) -> str:
         """The line, as soon as it has come.
@@ -162,8 +185,8 @@ class Marker:
             KernelError: the machine is not well any more.
             DeadlineExpired: it has not come in time.
         """
-        return self._vitals.wait_for(lambda: self._hits[0] if self._hits else None, deadline,
-                                     f"waiting for {self._pattern!r} on the console")
+        return self._vitals.wait_for(lambda: next(iter(self._sought.hits), None), deadline,
+                                     f"waiting for {self._sought.pattern.pattern!r} on the console")
 
 
 @contextmanager

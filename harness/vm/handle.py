@@ -4,20 +4,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from harness.deadline import Deadline
-from harness.errors import KernelError, UsageError
+from harness.errors import DeadlineExpired, KernelError, UsageError
 from harness.proc import Completed
-from harness.vm import keys
+from harness.vm import hang, keys
 from harness.vm import nic as nics
 from harness.vm import terminal as terminals
 from harness.vm.console import Console
 from harness.vm.control import Control
 from harness.vm.files import Sink
+from harness.vm.hang import Scene
 from harness.vm.klog import KernelEvent
 from harness.vm.login import Target
 from harness.vm.qemu import MachineSpec
@@ -30,6 +32,9 @@ _COMMAND = 60.0
 """Seconds a command in the guest has where the caller gives no deadline."""
 _REBOOT = 180.0
 """Seconds a reboot has where the caller gives no deadline."""
+_ALIVE = 5.0
+"""Seconds the guest's init has to answer before a guest whose command is late is taken to be dead."""
+_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +44,8 @@ class Files:
     Attributes:
         console: everything the serial console printed.
         qemu: what QEMU itself printed.
+        resets: what QEMU noted of each reset of a CPU (under TCG); removed at the end of a machine that was well.
+        hang: the folder for what is collected when it hangs.
         client_key: our private key, for ssh(1); written where it is asked for, removed at the end.
         known_hosts: the guest's host key, likewise.
         gdb: where QEMU listens for a debugger, if it does.
@@ -46,14 +53,16 @@ class Files:
 
     console: Path
     qemu: Path
+    resets: Path
+    hang: Path
     client_key: Path
     known_hosts: Path
     gdb: Path
 
     @classmethod
     def below(cls, folder: Path) -> Files:
-        return cls(console=folder / "console.log", qemu=folder / "qemu.log",
-                   client_key=folder / "ssh-key", known_hosts=folder / "known_hosts",
+        return cls(console=folder / "console.log", qemu=folder / "qemu.log", resets=folder / "resets.log",
+                   hang=folder / "hang", client_key=folder / "ssh-key", known_hosts=folder / "known_hosts",
                    gdb=folder / "gdb.sock")
 
 
@@ -67,6 +76,7 @@ class Machine:
         console: its serial console.
         qmp: its monitor.
         target: where its SSH server is.
+        control: its control port.
         pid: QEMU's.
     """
 
@@ -75,9 +85,9 @@ class Machine:
     console: Console
     qmp: Qmp
     target: Target
+    control: Control
     pid: int
     _shell: Shell
-    _control: Control
 
     @property
     def name(self) -> str:
@@ -99,14 +109,16 @@ class Machine:
     def run(self, *args: Word, deadline: Deadline | None = None, stdin: bytes | BinaryIO | None = None,
             stdout: Sink | None = None, on_line: Callable[[str], None] | None = None, check: bool = True) -> Completed:
         """Run a program in it, see `Shell.run`; one minute where there is no `deadline`."""
-        return self._shell.run(*args, deadline=deadline or Deadline.after(_COMMAND), stdin=stdin, stdout=stdout,
-                               on_line=on_line, check=check)
+        with self._awaited(" ".join(map(str, args))):
+            return self._shell.run(*args, deadline=deadline or Deadline.after(_COMMAND), stdin=stdin, stdout=stdout,
+                                   on_line=on_line, check=check)
 
     def shell(self, script: str, *, deadline: Deadline | None = None, stdin: bytes | BinaryIO | None = None,
               on_line: Callable[[str], None] | None = None, check: bool = True) -> Completed:
         """Run a script with its `sh -e`, see `Shell.shell`."""
-        return self._shell.shell(script, deadline=deadline or Deadline.after(_COMMAND), stdin=stdin, on_line=on_line,
-                                 check=check)
+        with self._awaited(script):
+            return self._shell.shell(script, deadline=deadline or Deadline.after(_COMMAND), stdin=stdin,
+                                     on_line=on_line, check=check)
 
     def start(self, *args: Word, deadline: Deadline | None = None) -> Running:
         """Start a program that goes on running, see `Shell.start`."""
@@ -144,9 +156,9 @@ class Machine:
         try:
             self.console.expect_boot()
             self._shell.hang_up()
-            self._control.forget()
-            self._control.ask("reboot")
-            self._control.await_ready(deadline)
+            self.control.forget()
+            self.control.ask("reboot")
+            self.control.await_ready(deadline, lambda: self._examined("rebooting", deadline.budget))
         finally:
             self.check()
             self._on_reset("shutdown", deadline)
@@ -154,11 +166,18 @@ class Machine:
 
     def console_shell(self) -> None:
         """Have a shell run on its console from now on; once is enough."""
-        self._control.ask("shell")
+        self.control.ask("shell")
 
     def interact(self, *args: Word, terminal: bool = True) -> int:
         """A shell, or a program, in it on our own terminal or pipes; its exit code. See `terminal.interact`."""
         return terminals.interact(self._shell, *args, terminal=terminal)
+
+    def _examined(self, doing: str, quiet: float) -> tuple[str, ...]:
+        """What can be had from it when it does not come up."""
+        with self.console.vitals.held() as first:
+            event = hang.examine(self.scene(), quiet, doing)
+            first.append(event)
+        return event.lines
 
     def _on_reset(self, action: str, deadline: Deadline) -> None:
         self.qmp.execute("set-action", {"reboot": action}, deadline=deadline)
@@ -174,13 +193,47 @@ class Machine:
         if card is None:
             raise UsageError(f"machine {self.name} has no NIC {name!r}",
                              hint=f"it has: {', '.join(card.name for card in self.spec.nics) or 'none'}")
-        address = nics.address(self.name, card)
-        found = parse_addresses(self.run("ip", "-json", "link").stdout).get(address)
+        address = nics.addresses(self.name, self.spec.nics)[name]
+        found = parse_addresses(self.run("ip", "-details", "-json", "link").stdout).get(address)
         if found is None:
             model = nics.model(card.model)
             raise KernelError(f"no interface for NIC {name} ({card.model}, {address})", where=f"machine {self.name}",
                               hint=f"the kernel needs {', '.join('CONFIG_' + option for option in model.options)}")
         return found
+
+    def scene(self, *, memory: bool = False) -> Scene:
+        """What is needed to examine it when it hangs; with `memory` its memory is dumped, too."""
+        return Scene(name=self.name, qmp=self.qmp, console=self.console, control=self.control, folder=self.files.hang,
+                     image=self.spec.kernel, memory=memory)
+
+    @contextmanager
+    def watched(self, silence: float, *, memory: bool = False) -> Iterator[None]:
+        """Report a hang, with all that can be found out about it, when a command makes no progress for so long.
+
+        Args:
+            silence: seconds without output, end or mark (`progress`) while a command is waited for.
+            memory: whether guest memory is dumped, too.
+        """
+        with hang.watched((self.scene(memory=memory),), silence):
+            yield
+
+    def progress(self, what: str) -> None:
+        """Mark progress that the harness cannot see by itself."""
+        self.console.vitals.progress(what)
+
+    @contextmanager
+    def _awaited(self, what: str) -> Iterator[None]:
+        """Silence counts while the block lasts; a deadline that passes in a guest that is dead is a hang of it."""
+        shown = " ".join(what.split())[:_SHOWN]
+        with self.console.vitals.working(shown):
+            try:
+                yield
+            except DeadlineExpired as error:
+                if self.control.answers(Deadline.after(_ALIVE)):
+                    raise
+                hang.report(self.scene(), (self.console.vitals.quiet() or (0.0, ""))[0], shown)
+                self.check()
+                raise KernelError(error.what, where=error.where, detail=error.detail) from error
 
     def ssh_argv(self) -> tuple[str, ...]:
         """The command for a shell in it from a terminal, for as long as it is up; writes the files this names."""
@@ -193,5 +246,10 @@ class Machine:
 
 
 def parse_addresses(listing: str) -> dict[str, str]:
-    """MAC address to interface, from the output of `ip -json link`."""
-    return {str(row["address"]): str(row["ifname"]) for row in json.loads(listing) if "address" in row}
+    """MAC address to interface, from the output of `ip -details -json link`; of cards only.
+
+    A bridge has the address of one of its ports and a VLAN that of the card below it; such interfaces have a kind.
+    Where a card's address was changed, `permaddr` is the one it was made with.
+    """
+    return {str(row.get("permaddr", row["address"])): str(row["ifname"]) for row in json.loads(listing)
+            if "address" in row and "info_kind" not in row.get("linkinfo", {})}

@@ -20,13 +20,16 @@ from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, HarnessError, InfraError, KernelError, UsageError
 from harness.guest import cpio
 from harness.proc import Process
-from harness.vm import console, keys, qemu, qmp, ssh, user
+from harness.vm import console, hang, keys, qemu, qmp, registers, ssh, user
 from harness.vm.console import Console
 from harness.vm.control import Control
 from harness.vm.handle import Files, Machine
+from harness.vm.hang import Scene
 from harness.vm.keys import KeyPair
 from harness.vm.klog import Ignore
+from harness.vm.links import close_all, plugged
 from harness.vm.login import Target
+from harness.vm.nic import Link
 from harness.vm.qemu import MachineSpec, Wiring
 from harness.vm.user import short
 
@@ -35,6 +38,8 @@ __all__ = ["Files", "Machine", "boot", "boot_all"]
 _SSH_PORT = 22
 _SHUTDOWN = 30.0
 """Seconds a guest has to power off before QEMU is killed."""
+_EXAMINE = 5.0
+"""Seconds QEMU has to let us look at a guest that hangs."""
 _REAP = 10.0
 """Seconds between the end of QEMU's console and the end of QEMU."""
 
@@ -48,6 +53,7 @@ def boot(spec: MachineSpec, workdir: Path, *, deadline: Deadline, ignores: Itera
 
 @contextmanager
 def boot_all(specs: Sequence[MachineSpec], workdir: Path, *, deadline: Deadline, ignores: Iterable[Ignore] = (),
+             links: Sequence[Link] = (),
              progress: Callable[[str], None] = lambda _: None) -> Iterator[dict[str, Machine]]:
     """Boot machines at the same time, plug them together, and hold them for the block; by name, in `specs`' order.
 
@@ -57,19 +63,20 @@ def boot_all(specs: Sequence[MachineSpec], workdir: Path, *, deadline: Deadline,
         workdir: a folder for them; each has one of its own in it.
         deadline: when all of them must be ready.
         ignores: reports that are expected.
+        links: those that have conditions, see `links.plugged`.
 
     Raises:
-        UsageError: a spec that cannot be.
+        UsageError: a spec or a link that cannot be.
         InfraError: QEMU did not start.
         KernelError: a kernel did not boot, or, at the end of the block, reported something.
     """
     ignores = tuple(ignores)
     _check_all(specs)
     with ExitStack() as stack:
-        links = stack.enter_context(_plugged(specs))
-        started = [stack.enter_context(_started(spec, workdir / spec.name, links[spec.name], ignores))
+        sockets = stack.enter_context(plugged(specs, links))
+        started = [stack.enter_context(_started(spec, workdir / spec.name, sockets[spec.name], ignores))
                    for spec in specs]
-        _close_all(links)
+        close_all(sockets)
         machines = {}
         for start in started:
             machines[start.spec.name] = stack.enter_context(_ready(start, deadline))
@@ -87,37 +94,6 @@ def _check_all(specs: Sequence[MachineSpec]) -> None:
         qemu.check(spec)
     if len({spec.name for spec in specs}) < len(specs):
         raise UsageError("two machines share a name", hint=", ".join(spec.name for spec in specs))
-
-
-@contextmanager
-def _plugged(specs: Sequence[MachineSpec]) -> Iterator[dict[str, dict[str, socket.socket]]]:
-    """By machine and NIC, the datagram socket of its link; both ends of a link are a pair, one datagram one frame.
-
-    Raises:
-        UsageError: a link does not have two ends.
-    """
-    ends: dict[str, list[tuple[str, str]]] = {}
-    for spec in specs:
-        for card in spec.nics:
-            if card.link is not None:
-                ends.setdefault(card.link, []).append((spec.name, card.name))
-    sockets: dict[str, dict[str, socket.socket]] = {spec.name: {} for spec in specs}
-    with ExitStack() as stack:
-        for link, members in ends.items():
-            if len(members) != 2:
-                raise UsageError(f"link {link!r} has {len(members)} ends, not two",
-                                 hint=", ".join(f"{machine}:{name}" for machine, name in members))
-            pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-            for (machine, name), end in zip(members, pair, strict=True):
-                sockets[machine][name] = stack.enter_context(end)
-        yield sockets
-
-
-def _close_all(links: Mapping[str, Mapping[str, socket.socket]]) -> None:
-    """Close our copies: a machine that ends then closes the link, and does not leave its peer with a full queue."""
-    for ends in links.values():
-        for end in ends.values():
-            end.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,19 +121,26 @@ def _started(spec: MachineSpec, folder: Path, links: Mapping[str, socket.socket]
         for leftover in (files.client_key, files.known_hosts, files.gdb):
             stack.callback(leftover.unlink, missing_ok=True)
         initrd, kernel = _initrd(stack, spec, host_key, client_key), user.inherited(stack, spec.kernel)
+        stack.callback(_drop_resets, files.resets)
+        owner = user.here(spec.accel)
+        resets = user.writable(stack, files.resets, owner) if spec.accel == "tcg" else None
         ours, theirs = zip(*(_pair(stack) for _ in range(3)), strict=True)
         debug = stack.enter_context(_listening(files.gdb)) if spec.gdb else None
         wiring = Wiring(qmp=theirs[0].fileno(), console=theirs[1].fileno(), control=theirs[2].fileno(),
                         links={name: end.fileno() for name, end in links.items()},
-                        gdb=debug.fileno() if debug else None)
+                        gdb=debug.fileno() if debug else None,
+                        resets=user.path_of(resets) if resets else None)
         view = stack.enter_context(console.drained(ours[1], spec.name, files.console, ignores))
         control = stack.enter_context(contextlib.closing(Control(ours[2], view.vitals)))
         argv = qemu.argv(replace(spec, kernel=user.path_of(kernel)), wiring, user.path_of(initrd))
-        process = stack.enter_context(proc.spawn(argv, log=files.qemu, user=user.here(spec.accel),
-                                                 pass_fds=(*wiring.fds, kernel.fileno(), initrd.fileno())))
-        for end in (*theirs, kernel, initrd, *((debug,) if debug else ())):
+        held = [file for file in (kernel, initrd, resets) if file is not None]
+        process = stack.enter_context(proc.spawn(argv, log=files.qemu, user=owner,
+                                                 pass_fds=(*wiring.fds, *(file.fileno() for file in held))))
+        for end in (*theirs, *held, *((debug,) if debug else ())):
             end.close()
         view.vitals.explain_end_with(lambda: _autopsy(spec, process, files.qemu))
+        view.vitals.witness_end_with(lambda: _fault(files.resets))
+        view.resolve_with(spec.kernel)
         yield _Started(spec=spec, files=files, process=process, console=view, control=control, qmp=ours[0],
                        host_key=host_key, client_key=client_key)
 
@@ -167,13 +150,25 @@ def _ready(start: _Started, deadline: Deadline) -> Iterator[Machine]:
     """Wait until the guest says that it is ready, and log in."""
     name, vitals = start.spec.name, start.console.vitals
     with ExitStack() as stack:
-        start.control.await_ready(deadline)
+        start.control.await_ready(deadline, lambda: _examine(start, "booting", deadline.budget))
         monitor = stack.enter_context(qmp.connect(name, start.qmp, deadline=deadline))
         host, port = monitor.forwarded(_SSH_PORT, deadline=deadline)
         target = Target(name=name, host=host, port=port, host_key=start.host_key, client_key=start.client_key)
         shell = stack.enter_context(ssh.connect(target, vitals, deadline=deadline))
         yield Machine(spec=start.spec, files=start.files, console=start.console, qmp=monitor, target=target,
-                      pid=start.process.pid, _shell=shell, _control=start.control)
+                      control=start.control, pid=start.process.pid, _shell=shell)
+
+
+def _examine(start: _Started, doing: str, quiet: float) -> tuple[str, ...]:
+    """What can be had from a guest that did not come up."""
+    name, vitals = start.spec.name, start.console.vitals
+    with (contextlib.suppress(InfraError), qmp.connect(name, start.qmp, deadline=Deadline.after(_EXAMINE)) as monitor,
+          vitals.held() as first):
+        event = hang.examine(Scene(name=name, qmp=monitor, console=start.console, control=start.control,
+                                   folder=start.files.hang, image=start.spec.kernel), quiet, doing)
+        first.append(event)
+        return event.lines
+    return ()
 
 
 def _shut_down(started: Sequence[_Started]) -> None:
@@ -219,6 +214,19 @@ def _autopsy(spec: MachineSpec, process: Process, log: Path) -> HarnessError | N
     words = tuple(log.read_text(errors="replace").splitlines()[-proc.TAIL_LINES:])
     ending = f"exit code {code}" if code > 0 else f"signal {-code}"
     return InfraError(f"{spec.name}: QEMU ended with {ending}", where=str(log), detail=words)
+
+
+def _fault(resets: Path) -> tuple[str, ...]:
+    """What the CPU's registers were at a triple fault, where there was one."""
+    with contextlib.suppress(OSError), resets.open(encoding="utf-8", errors="replace") as lines:
+        return registers.last_reset(line.rstrip("\n") for line in lines)
+    return ()
+
+
+def _drop_resets(resets: Path) -> None:
+    """Resets are only worth keeping where one of them was a fault."""
+    if not _fault(resets):
+        resets.unlink(missing_ok=True)
 
 
 def _initrd(stack: ExitStack, spec: MachineSpec, host_key: KeyPair, client_key: KeyPair) -> BinaryIO:

@@ -28,6 +28,9 @@ _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=d
 _NO_SPARE_DEVICES = ("dummy.numdummies=0", "ifb.numifbs=0")
 """Interfaces that drivers make at boot though nobody asked (`drivers/net/dummy.c`, `drivers/net/ifb.c`)."""
 
+_BY_ARCH = {"x86_64": ("unknown_nmi_panic",)}
+"""An NMI that nobody knows is ours, sent to a kernel that hangs (`harness.vm.hang`): a panic says where it hangs."""
+
 _BY_ACCEL = {"tcg": ("norandmaps",)}
 """TCG finds a translated block by its virtual address as well. Where each program is mapped elsewhere
 (`randomize_va_space` in `mm/memory.c`) all its code is translated again: `ip link` then takes 30 ms, not 8."""
@@ -74,6 +77,7 @@ class Wiring:
         control: a stream socket for the guest's port `harness.control`.
         links: by a NIC's name, the datagram socket of its link.
         gdb: a listening socket for debuggers.
+        resets: the file in which QEMU notes each reset of a CPU, with its registers.
     """
 
     qmp: int
@@ -81,6 +85,7 @@ class Wiring:
     control: int
     links: Mapping[str, int]
     gdb: int | None = None
+    resets: Path | None = None
 
     @property
     def fds(self) -> tuple[int, ...]:
@@ -95,17 +100,11 @@ def check(spec: MachineSpec) -> None:
     """Refuse a machine that could not be.
 
     Raises:
-        UsageError: its name or a NIC's is odd, two NICs share a name or an address, a file is missing.
+        UsageError: its name or a NIC is odd (`nic.check_cards`), a file is missing.
     """
     if not spec.name.replace("-", "").isalnum():
         raise UsageError(f"not a name for a machine: {spec.name!r}", hint="letters, digits and '-'")
-    for nic in spec.nics:
-        nics.check_name(nic.name)
-        nics.model(nic.model)
-    names = [nic.name for nic in spec.nics]
-    addresses = [nics.address(spec.name, nic) for nic in spec.nics]
-    if len(set(names)) < len(names) or len(set(addresses)) < len(addresses):
-        raise UsageError("two NICs share a name or an address", where=f"machine {spec.name}")
+    nics.check_cards(spec.name, spec.nics)
     for path in (spec.kernel, *spec.initrd):
         if not path.is_file():
             raise UsageError(f"no such file: {path}", where=f"machine {spec.name}")
@@ -113,11 +112,11 @@ def check(spec: MachineSpec) -> None:
 
 def cmdline(spec: MachineSpec) -> str:
     """The kernel command line: console, what to do on a panic (reset at once, which ends QEMU), what init needs."""
-    words = [*spec.arch.console_args, *spec.arch.boot_args, "panic=-1", *_BY_ACCEL.get(spec.accel, ()),
-             *_NO_SPARE_DEVICES, f"harness.name={spec.name}"]
+    words = [*spec.arch.console_args, *spec.arch.boot_args, "panic=-1", *_BY_ARCH.get(spec.arch.name, ()),
+             *_BY_ACCEL.get(spec.accel, ()), *_NO_SPARE_DEVICES, f"harness.name={spec.name}"]
     mgmt = nics.mac_of(spec.name, MGMT)
     words.append(f"harness.mgmt={mgmt},{GUEST_ADDRESS}/{_MGMT_PREFIX}")
-    words += [f"harness.nic={nics.address(spec.name, nic)},{nic.name}" for nic in spec.nics]
+    words += [f"harness.nic={address},{name}" for name, address in nics.addresses(spec.name, spec.nics).items()]
     return " ".join([*words, *(("nokaslr",) if spec.gdb else ()), *spec.append])
 
 
@@ -139,6 +138,7 @@ def argv(spec: MachineSpec, wiring: Wiring, initrd: Path | None) -> tuple[str, .
         *_nic_args(spec, wiring.links),
         *(word for fd in _given(wiring.gdb) for word in (
             "-chardev", f"socket,id=gdb,fd={fd},server=on,wait=off", "-gdb", "chardev:gdb")),
+        *(("-d", "cpu_reset", "-D", str(wiring.resets)) if wiring.resets else ()),
         *spec.qemu_args,
     )
 
@@ -167,11 +167,40 @@ def _mgmt_backend() -> str:
     return f"user,id={MGMT},restrict=on,ipv6=off,net={_MGMT_NET},hostfwd=tcp:127.0.0.1:0-{GUEST_ADDRESS}:22"
 
 
+def device(spec: MachineSpec, nic: Nic) -> dict[str, str]:
+    """A card as the properties of its QEMU device, for `-device` and for the monitor's `device_add` alike."""
+    model, index = nics.model(nic.model), spec.nics.index(nic)
+    # usb-net puts an octet of its own in place of the first.
+    address = nic.mac or nics.mac_of(spec.name, nic.name)
+    placed = {"bus": "usb.0"} if model.bus == nics.USB else {"bus": _slot(nic)} if nic.hotplug else {}
+    more = dict(words.split("=", 1) for words in (*model.properties, *nic.properties))
+    return {"driver": model.device, "id": nic.name, "netdev": f"nic{index}", "mac": address.lower(), **placed,
+            **({"romfile": ""} if model.boot_rom else {}), **more}
+
+
+def _slot(nic: Nic) -> str:
+    return f"slot-{nic.name}"
+
+
 def _nic_args(spec: MachineSpec, links: Mapping[str, int]) -> Iterator[str]:
+    models = {nic.name: nics.model(nic.model) for nic in spec.nics}
+    if any(model.bus == nics.USB for model in models.values()):
+        yield from ("-device", "qemu-xhci,id=usb")
     for index, nic in enumerate(spec.nics):
-        model = nics.model(nic.model)
         backend = (f"dgram,id=nic{index},local.type=fd,local.str={links[nic.name]}" if nic.name in links
                    else f"hubport,id=nic{index},hubid={index}")
-        device = [model.device, f"id={nic.name}", f"netdev=nic{index}", f"mac={nics.address(spec.name, nic)}",
-                  *(("romfile=",) if model.boot_rom else ()), *model.properties, *nic.properties]
-        yield from ("-netdev", backend, "-device", ",".join(device))
+        yield from ("-netdev", backend)
+        # A device on the root bus of q35 cannot be unplugged (QEMU's docs/pcie.txt): one that may be has a port.
+        if nic.hotplug and models[nic.name].bus == nics.PCI:
+            yield from ("-device", f"pcie-root-port,id={_slot(nic)},chassis={index + 1},slot={index + 1}")
+        if models[nic.name].bus != nics.SWITCH:
+            properties = device(spec, nic)
+            yield from ("-device", ",".join([properties.pop("driver"),
+                                             *(f"{name}={value}" for name, value in properties.items())]))
+    ports = [index for index, nic in enumerate(spec.nics) if models[nic.name].bus == nics.SWITCH]
+    if ports:
+        # QEMU 6.2 to 8.1 set a device's properties in no order, and an array needs its length before its elements:
+        # what is global is set first. (From 8.2 on arrays are lists, and only in JSON.)
+        yield from ("-global", f"rocker.len-ports={len(ports)}")
+        yield from ("-device", ",".join([f"rocker,name=sw1,fp_start_macaddr={nics.switch_mac(spec.name)}",
+                                         *(f"ports[{port}]=nic{index}" for port, index in enumerate(ports))]))

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError
 
@@ -51,11 +51,21 @@ class Qmp:
         self._loop = loop
         self._client = QMPClient(name)
         self._events: list[Event] = []
+        self._woken: list[threading.Condition] = []
 
     @property
     def events(self) -> tuple[Event, ...]:
         """The events there were until now."""
         return tuple(self._events)
+
+    @contextmanager
+    def waking(self, condition: threading.Condition) -> Iterator[None]:
+        """Notify those who wait on `condition` of every event, for the block."""
+        self._woken.append(condition)
+        try:
+            yield
+        finally:
+            self._woken.remove(condition)
 
     def execute(self, command: str, arguments: Mapping[str, object] | None = None, *,
                 deadline: Deadline) -> Any:
@@ -65,6 +75,18 @@ class Qmp:
             InfraError: QEMU refused it, is gone, or did not answer in time.
         """
         return self._await(self._client.execute(command, dict(arguments or {})), command, deadline)
+
+    def give(self, file: BinaryIO, name: str, *, deadline: Deadline) -> None:
+        """Give QEMU an open file, which its commands then call `fd:NAME`: it can open none of ours by itself.
+
+        Raises:
+            InfraError: QEMU does not take it.
+        """
+        async def send() -> None:
+            self._client.send_fd_scm(file.fileno())
+
+        self._await(send(), "a file", deadline)
+        self.execute("getfd", {"fdname": name}, deadline=deadline)
 
     def forwarded(self, guest_port: int, *, deadline: Deadline) -> tuple[str, int]:
         """The host address and port that lead to TCP port `guest_port` of the guest (`hostfwd=...:0-...`).
@@ -91,6 +113,9 @@ class Qmp:
         async for message in self._client.events:
             data = message.get("data")
             self._events.append(Event(name=str(message["event"]), data=data if isinstance(data, dict) else {}))
+            for condition in tuple(self._woken):
+                with condition:
+                    condition.notify_all()
 
     def _await(self, work: Coroutine[object, object, _T], doing: str, deadline: Deadline) -> _T:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)

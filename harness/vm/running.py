@@ -54,6 +54,7 @@ class Running:
         """
         seen = 0
         for _ in self._pump(deadline):
+            self._shell.progress(f"output of {self.argv[0]}")
             *lines, rest = self._output.since(seen).split(b"\n")
             seen += sum(len(line) + 1 for line in lines)
             yield from map(decode, lines)
@@ -74,7 +75,7 @@ class Running:
             DeadlineExpired: it still runs.
         """
         for _ in self._pump(deadline):
-            pass
+            self._shell.progress(f"output of {self.argv[0]}")
         status = self._shell.status(self._channel, self.argv, deadline)
         self._channel.close()
         return self._shell.completed(self.argv, status, self._output, self._started, check=check)

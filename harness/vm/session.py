@@ -8,6 +8,7 @@ a session ended because the server closed it or because the connection is gone.
 from __future__ import annotations
 
 import contextlib
+import io
 import select
 import signal
 import threading
@@ -120,16 +121,19 @@ def begun(transport: paramiko.Transport, line: bytes, deadline: Deadline,
     return channel
 
 
-def feed(channel: paramiko.Channel, data: bytes | BinaryIO) -> threading.Thread:
-    """Send `data` as standard input and then its end, beside the reading; ends with the channel."""
+def feed(channel: paramiko.Channel, data: bytes | BinaryIO, progress: Callable[[], None]) -> threading.Thread:
+    """Send `data` as standard input and then its end, beside the reading; ends with the channel.
+
+    Args:
+        progress: called for each piece that was taken.
+    """
+    source = io.BytesIO(data) if isinstance(data, bytes) else data
 
     def work() -> None:
         with contextlib.suppress(OSError):
-            if isinstance(data, bytes):
-                channel.sendall(data)
-            else:
-                while chunk := data.read(CHUNK):
-                    channel.sendall(chunk)
+            while chunk := source.read(CHUNK):
+                channel.sendall(chunk)
+                progress()
             channel.shutdown_write()
 
     thread = threading.Thread(target=work, name="ssh-stdin", daemon=True)

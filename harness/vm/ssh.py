@@ -203,6 +203,10 @@ class Shell:
             lost = InfraError(f"{doing}: {error or type(error).__name__}", where=self.where)
             raise self._vitals.explain(lost, deadline) from error
 
+    def progress(self, what: str) -> None:
+        """Something of what the test does has gone on."""
+        self._vitals.progress(what)
+
     @property
     def where(self) -> str:
         """What an error names."""
@@ -219,9 +223,9 @@ class Shell:
         channel = self.open(command(args, tag), deadline)
         argv = _words(args)
         try:
-            feeder = session.feed(channel, stdin or b"")
+            feeder = session.feed(channel, stdin or b"", lambda: self.progress(f"input of {argv[0]}"))
             for _ in session.pump(channel, output, deadline, lambda: self.late(argv, deadline, output)):
-                pass
+                self.progress(f"output of {argv[0]}")
             status = self.status(channel, argv, deadline)
             feeder.join(deadline.remaining)
         except BaseException:

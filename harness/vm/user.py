@@ -91,6 +91,14 @@ def inherited(stack: ExitStack, path: Path) -> BinaryIO:
     return copy
 
 
+def writable(stack: ExitStack, path: Path, owner: User | None) -> BinaryIO:
+    """A new file at `path` that a QEMU which runs as `owner` can write, by `path_of`."""
+    file = stack.enter_context(path.open("w+b"))
+    if owner is not None:
+        os.fchown(file.fileno(), owner.uid, -1)
+    return file
+
+
 def path_of(file: BinaryIO) -> Path:
     """How a process that inherits `file` opens it: by no folder, so that none has to let it through (proc(5))."""
     return Path(f"/proc/self/fd/{file.fileno()}")

@@ -19,6 +19,7 @@ from harness.compare.values import ObjectDelta
 from harness.deadline import Deadline
 from harness.errors import HarnessError
 from harness.jobs import proof
+from harness.jobs.again import Side
 from harness.jobs.builds import Inputs
 from harness.kernel import kconfig, partial, recompile, tree
 from harness.sandbox import bwrap
@@ -123,7 +124,7 @@ def by_bytes(pair: Pair) -> Verdict:
 
 def proved(pair: Pair) -> Verdict:
     """What it says after the proof by recompilation."""
-    base, patched = (proof.Side(out=pair.out, tree=pair.source, shown=shown, objects=objects)
+    base, patched = (Side(out=pair.out, tree=pair.source, shown=shown, objects=objects)
                      for shown, objects in zip(pair.overrides, (pair.base, pair.patched), strict=True))
     differing = [path for path in pair.overrides[1] if base.file(path) != patched.file(path)]
     found = proof.prove(compare(pair.base, pair.patched), base, patched, differing, deadline=Deadline.after(300))

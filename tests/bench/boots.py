@@ -53,7 +53,7 @@ class _Series:
             except HarnessError as error:
                 self._failures.append(str(error))
             files = {path.name for path in Path(name).rglob("*") if not path.is_dir()}
-        self._left |= (files - {"console.log", "qemu.log"}) | (_held() - before)
+        self._left |= (files - {"console.log", "console.log.times", "qemu.log"}) | (_held() - before)
 
     def row(self, what: str) -> tuple[str, str, str]:
         figure = f"{statistics.median(self._seconds):.1f} s each, at most {max(self._seconds):.1f} s"

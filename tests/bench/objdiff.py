@@ -15,7 +15,8 @@ from pathlib import Path
 from harness.compare import elf, walk
 from harness.compare.objdiff import compare
 from harness.deadline import Deadline
-from harness.jobs.proof import Side, prove
+from harness.jobs.again import Side
+from harness.jobs.proof import prove
 from harness.kernel.recompile import Job, recompile, source_of
 from harness.kernel.source import fetch
 from tests.bench.lab import Lab, Part, Rows
@@ -60,7 +61,7 @@ def _ours(what: str, base: Path, patched: Path, runs: int) -> tuple[tuple[str, s
     seconds = statistics.median(second for second, _ in ours)
     peak = max(megabytes for _, megabytes in ours)
     return (f"harness objdiff, {what}", f"{seconds:.2f} s",
-            f"whole process, median of {runs}; peak memory below {peak:.0f} MB (wanted: at most 1 s, 300 MB)"), seconds
+            f"median of {runs}; peak memory of each process below {peak:.0f} MB (wanted: 1 s, 300 MB)"), seconds
 
 
 def _growth(base: Path, patched: Path, work: Path, runs: int) -> Rows:
@@ -78,7 +79,7 @@ def _growth(base: Path, patched: Path, work: Path, runs: int) -> Rows:
         figures = [_whole(argv) for _ in range(runs)]
         seconds, peak = statistics.median(second for second, _ in figures), max(megabytes for _, megabytes in figures)
         rows.append((f"harness objdiff, {size} objects", f"{seconds:.2f} s",
-                     f"{1000 * seconds / size:.2f} ms an object; peak memory below {peak:.0f} MB"))
+                     f"{1000 * seconds / size:.2f} ms an object; peak memory of each process below {peak:.0f} MB"))
     return rows
 
 

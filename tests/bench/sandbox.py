@@ -20,7 +20,7 @@ from harness.arch import native
 from harness.deadline import Deadline
 from harness.kernel import kbuild_box
 from harness.kernel.kbuild import Build
-from harness.kernel.kbuild_box import Toolchain
+from harness.kernel.toolchain import Toolchain
 from harness.sandbox import bwrap
 from tests.bench.lab import Lab, Part, Rows
 

@@ -59,7 +59,7 @@ def boots(spec: MachineSpec, tmp_path: Path, seconds: float = BOOT) -> None:
 
 def test_a_kernel_without_init_panics_and_the_error_says_so(spec: MachineSpec, tmp_path: Path) -> None:
     broken = replace(spec, name="noinit", initrd=(), append=("root=/dev/none",))
-    with pytest.raises(KernelError, match="noinit: panic: Kernel panic - not syncing: VFS") as caught:
+    with pytest.raises(KernelError, match="noinit: panic: kernel panic: VFS") as caught:
         boots(broken, tmp_path)
     log, line = re.fullmatch(r"(.*console\.log):(\d+)", caught.value.where or "").groups()  # type: ignore[union-attr]
     assert "Kernel panic" in Path(log).read_text().splitlines()[int(line) - 1]
@@ -123,7 +123,7 @@ def test_a_panic_ends_a_wait_for_the_console_and_for_a_background_program(spec: 
 def test_a_report_that_kills_nothing_still_fails_the_block(spec: MachineSpec, tmp_path: Path) -> None:
     fake = "------------[ cut here ]------------\nWARNING: CPU: 0 PID: 1 at net/core/fake.c:1 fake+0x1/0x2\n"
     end = "---[ end trace 0000000000000000 ]---\n"
-    with (pytest.raises(KernelError, match=r"WARNING: CPU: 0 PID: 1 at net/core/fake\.c:1"),
+    with (pytest.raises(KernelError, match=r"WARNING in fake"),
           boot(spec, tmp_path, deadline=Deadline.after(BOOT)) as machine):
         machine.run("sh", "-c", "cat > /dev/kmsg", stdin=(fake).encode(), check=False)
         machine.run("sh", "-c", "cat > /dev/kmsg", stdin=(end).encode(), check=False)
@@ -211,7 +211,8 @@ def test_an_interrupt_leaves_no_qemu(spec: MachineSpec, tmp_path: Path) -> None:
         assert qemus("ctrlc")
         raise KeyboardInterrupt
     assert not qemus("ctrlc")
-    assert sorted(path.name for path in (tmp_path / "ctrlc").iterdir()) == ["console.log", "qemu.log"]
+    assert sorted(path.name for path in (tmp_path / "ctrlc").iterdir()) == [
+        "console.log", "console.log.times", "qemu.log"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
@@ -236,4 +237,5 @@ def test_a_killed_harness_leaves_no_qemu(spec: MachineSpec, tmp_path: Path, how:
         os.kill(child.pid, how)
         assert eventually(lambda: not qemus(name), 10)
         assert eventually(lambda: child.returncode is not None, 10)
-    assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["console.log", "qemu.log"]
+    left = {path.name for path in (tmp_path / name).iterdir()}
+    assert left <= {"console.log", "console.log.times", "qemu.log", "resets.log"}

@@ -78,7 +78,7 @@ class Victim:
         assert eventually(lambda: not processes.with_variable(self.mark), GONE), processes.with_variable(self.mark)
         assert eventually(lambda: not sockets & processes.listening(), GONE)
         left = {path.name for path in self.folder.rglob("*") if not path.is_dir()}
-        assert left <= {"console.log", "qemu.log"}
+        assert left <= {"console.log", "console.log.times", "qemu.log", "resets.log"}
 
 
 @pytest.fixture(scope="module")

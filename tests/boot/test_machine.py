@@ -281,7 +281,8 @@ def test_nothing_is_left_behind(spec: MachineSpec, tmp_path: Path) -> None:
         assert not key.exists()
         machine.ssh_argv()
         assert key.stat().st_mode & 0o777 == 0o600
-    assert sorted(path.name for path in (tmp_path / "guest").iterdir()) == ["console.log", "qemu.log"]
+    assert sorted(path.name for path in (tmp_path / "guest").iterdir()) == [
+        "console.log", "console.log.times", "qemu.log"]
     assert leavings() <= before
     assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors
     assert not [thread.name for thread in threading.enumerate() if "guest" in thread.name]

@@ -62,6 +62,29 @@ def test_an_option_that_was_not_honoured_stops_the_run_with_its_reason(
         assert re.search(pattern, text), text
 
 
+@pytest.mark.parametrize(("arch", "lines", "said"), [
+    ("arm64", "CONFIG_ARM64_PTR_AUHT=y\nCONFIG_ARM64_PTR_AUTH_KERNEL=y\nCONFIG_X86_PAE=y\nCONFIG_OF=n\n",
+     [r"no such symbol in this tree; did you mean ARM64_PTR_AUTH\?",
+      r"depends on .*ARM64_PTR_AUTH \(=n\)",
+      r"this architecture has no such symbol; another has, at arch/x86/Kconfig:\d+",
+      r"selected by ARM64 \(=y\) at arch/arm64/Kconfig:\d+"]),
+    ("i386", "CONFIG_HIGHMEM_64G=y\nCONFIG_X86_X2APIC=y\nCONFIG_OLD_SIGACTION=n\n",
+     [r"no such symbol in this tree; did you mean HIGHMEM64G\?",
+      r"depends on .*X86_64 \(=n\)",
+      r"selected by X86_32 \(=y\) at arch/x86/Kconfig:\d+"]),
+])
+def test_the_reasons_are_those_of_the_kernels_architecture(
+        make_plan: PlanMaker, patch_of: Edit, tmp_path: Path, store: Store, progress: Progress, arch: str, lines: str,
+        said: list[str]) -> None:
+    patch_of(*DUMMY)
+    (tmp_path / "mine").write_text(lines)
+    with pytest.raises(KernelError) as caught:
+        configure(make_plan("[qemu, mine]", more=f"arch: {arch}\n"), store, progress)
+    assert f"{len(said)} options did not come out as asked" in str(caught.value)
+    for pattern in said:
+        assert re.search(pattern, str(caught.value)), str(caught.value)
+
+
 def test_kconfig_that_is_broken_by_the_series(make_plan: PlanMaker, patch_of: Edit, store: Store,
                                               progress: Progress) -> None:
     patch_of("net/xfrm/Kconfig", "config XFRM_USER\n", "config\n")

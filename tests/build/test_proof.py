@@ -14,8 +14,8 @@ from harness.compare.objdiff import compare
 from harness.compare.values import Comparison, ObjectDelta
 from harness.deadline import Deadline
 from harness.jobs import proof
+from harness.jobs.again import Side
 from harness.jobs.builds import Inputs
-from harness.jobs.proof import Side
 from harness.kernel import recompile
 from harness.kernel.kbuild import Build
 from harness.kernel.recompile import Job

@@ -76,7 +76,8 @@ def test_physdev_drop_rule_stops_what_it_names_and_no_more(lab: Lab, family: int
     client, dut, server = lab["client"], lab["dut"], lab["server"]
     rules = {"drop": "FORWARD -m physdev --physdev-out port1 -p udp --dport 5002 -j DROP"}
     with filters.iptables(dut, family, rules) as counts:
-        stopped = traffic.udp(client, server, server.address(family), size=SIZE, datagram=1000, expect=False)
+        stopped = traffic.udp(client, server, server.address(family), size=SIZE, datagram=1000, expect=False,
+                              stopped=lambda: counts.packets()["drop"])
         dropped = counts.packets()["drop"]
         back = traffic.udp(server, client, client.address(family), size=SIZE, datagram=1000)
     passed = traffic.udp(client, server, server.address(family), size=SIZE, datagram=1000)
@@ -153,7 +154,8 @@ def test_no_leak_after_thousands_of_bridged_packets(lab: Lab, family: int) -> No
         fragmented = traffic.flood(client, server.address(family), count=count // 4, size=3000)
     drop = {"drop": "FORWARD -m physdev --physdev-is-bridged -p udp --dport 5002 -j DROP"}
     with filters.iptables(dut, family, drop) as counts:
-        traffic.udp(client, server, server.address(family), size=count * 40, datagram=40, expect=False)
+        traffic.udp(client, server, server.address(family), size=count * 40, datagram=40, expect=False,
+                    stopped=lambda: counts.packets()["drop"])
         dropped = counts.packets()["drop"]
     assert pings.received >= count * 0.9, f"{count} echo requests, saw {pings}"
     assert fragmented.received >= count // 4 * 0.9, f"{count // 4} echo requests in fragments, saw {fragmented}"

@@ -172,7 +172,8 @@ def test_no_leak_after_thousands_of_protected_packets(lab: Lab, family: int) -> 
         pings = traffic.flood(a, b.address(family), count=count)
         drop = {"drop": f"INPUT -s {a.address(family)} -p udp --dport 5002 -j DROP"}
         with filters.iptables(b, family, drop) as counts:
-            traffic.udp(a, b, b.address(family), size=count * 40, datagram=40, expect=False)
+            traffic.udp(a, b, b.address(family), size=count * 40, datagram=40, expect=False,
+                        stopped=lambda: counts.packets()["drop"])
             dropped = counts.packets()["drop"]
     assert pings.received >= count * 0.9, f"{count} echo requests, saw {pings}"
     assert dropped >= count * 0.9, f"sent {count} datagrams, the rule dropped {dropped}"

@@ -83,9 +83,17 @@ def test_every_suite_ran_where_it_applies(customer: Ran) -> None:
     wanted = {("test_link.py", variant) for variant in VARIANTS}
     wanted |= {("test_semantics.py", variant) for variant in VARIANTS[1:]}
     wanted |= {("test_bridge.py", variant) for variant in ("br_netfilter", "both")}
+    wanted |= {("test_ipsec_paths.py", variant) for variant in ("xfrm", "both")}
     wanted |= {("test_ipsec.py", variant) for variant in ("xfrm", "both")}
     wanted |= {("test_bridged_ipsec.py", "both")}
     assert ran == wanted
+
+
+def test_the_suite_of_links_ran_on_every_common_nic_model(customer: Ran) -> None:
+    ran = {row["nic"]: row["verdict"] for row in customer.rows("suite", variant="both")
+           if row["id"].endswith("test_link.py")}
+    assert ran == dict.fromkeys(("e1000", "virtio-net-pci", "e1000e", "rtl8139", "vmxnet3"), "PASS")
+    assert {row["nic"] for row in customer.rows("suite") if row["variant"] != "both"} <= {"", "e1000"}
 
 
 def test_junit_says_the_same(customer: Ran) -> None:

@@ -16,7 +16,7 @@ from harness.claims import Check, Claim, Verdict
 from harness.cli.main import cli
 from harness.compare.blame import Place, Step, Touch, attribute, count, places
 from harness.compare.objdiff import compare
-from harness.compare.tables import LINES
+from harness.compare.owners import LINES
 from harness.compare.values import Change, Comparison, ObjectDelta
 from harness.deadline import Deadline
 from harness.errors import InfraError, KernelError

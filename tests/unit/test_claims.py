@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -90,6 +91,15 @@ def claim(*tests: str) -> Claim:
 def test_claims_on_tests(tests: tuple[str, ...], verdict: Verdict) -> None:
     results = [result("s.py::a", Verdict.PASS), result("s.py::b", Verdict.FAIL), result("s.py::p[1]", Verdict.PASS)]
     assert claims.judge_tests(claim(*tests), "v", results).verdict is verdict
+
+
+def test_a_claim_on_tests_holds_on_every_nic_model_or_not_at_all() -> None:
+    results = [replace(result("s.py::a", verdict), nic=nic) for nic, verdict in (
+        ("e1000", Verdict.PASS), ("rtl8139", Verdict.FAIL))]
+    judged = claims.judge_tests(claim("s.py::a"), "v", results)
+    assert judged.verdict is Verdict.FAIL
+    assert judged.evidence.startswith("s.py::a on rtl8139: FAIL")
+    assert claims.judge_tests(claim("s.py::a"), "v", results[:1]).verdict is Verdict.PASS
 
 
 def members(text: str) -> tuple[Member, ...]:

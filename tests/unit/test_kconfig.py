@@ -51,7 +51,14 @@ def tree(tmp_path: Path) -> kconfig_why.Kconfigs:
     (tmp_path / "net" / "Kconfig").write_text(NET)
     (tmp_path / "arch" / "arm").mkdir(parents=True)
     (tmp_path / "arch" / "arm" / "Kconfig").write_text("config ARM_ONLY\n\tbool\n\tselect XFRM\n")
-    return kconfig_why.read_tree(tmp_path, "x86_64")
+    return kconfig_why.read_tree(tmp_path, "x86")
+
+
+def test_a_symbol_of_another_architecture_is_said_to_be_one(tree: kconfig_why.Kconfigs) -> None:
+    assert kconfig_why.reasons("ARM_ONLY", "y", {}, tree) == [
+        "this architecture has no such symbol; another has, at arch/arm/Kconfig:1"]
+    assert "XFRM" not in tree.elsewhere
+    assert not any(selector == "ARM_ONLY" for selector, _, _ in tree.selected["XFRM"])
 
 
 def test_entries_conditions_and_selects_are_read(tree: kconfig_why.Kconfigs) -> None:

@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness import arch
 from harness.claims import Check, LayoutStatement
 from harness.errors import UsageError
 from harness.kernel.gitrange import GitRange
+from harness.lab.topology import Bridge, Network, Station, Topology
 from harness.plan.plan import read_plan
+from harness.plan.topologies import NicUse
 from harness.sandbox.limits import Limits
+from harness.vm.nic import Link, Nic
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,6 +98,9 @@ def test_a_small_plan_has_defaults(tmp_path: Path) -> None:
     ("claims:", "make_vars: {O: /tmp}\nclaims:", 5, "`O` cannot be set here"),
     ("claims:", "make_vars: {hostcflags: x}\nclaims:", 5, "'hostcflags' is no variable of make"),
     ("claims:", "cc: gcc -O3\nclaims:", 5, "`cc` must be a compiler"),
+    ("claims:", "arch: vax\nclaims:", 5, "`arch` must be one of x86_64, i386, arm64, not the value 'vax'"),
+    ("expect: identical", "arch: [i386, vax]", 6, "`arch` must be one of x86_64, i386, arm64, not the value 'vax'"),
+    ("claims:", "make_vars: {CROSS_COMPILE: x-}\nclaims:", 5, "`CROSS_COMPILE` cannot be set here"),
     ("claims:", "lab: {memory: much}\nclaims:", 5, "`memory` must be a whole number"),
     ("claims:", "lab: {memory: 3}\nclaims:", 5, "`memory` must be at least 64, not 3"),
     ("claims:", "suites: [no/such.py]\nclaims:", 5, "no suite 'no/such.py'"),
@@ -102,6 +110,28 @@ def test_bad_plans_name_file_line_and_remedy(tmp_path: Path, old: str, new: str,
     with pytest.raises(UsageError, match=message) as caught:
         read_plan(plan(tmp_path, GOOD.replace(old, new, 1)))
     assert caught.value.where == f"{tmp_path}/plan.yaml:{line}"
+
+
+def test_fragments_and_claims_follow_the_architecture(tmp_path: Path) -> None:
+    folder = plan(tmp_path, GOOD.replace("qemu-x86_64", "qemu").replace("claims:", """arch: i386
+claims:
+  pc: {says: x, check: size, variants: [none], arch: [x86_64, i386]}
+  arm: {says: x, check: size, variants: [none], arch: arm64}"""))
+    for asked, said, claims in (("", "i386", ["pc", "C1"]), ("x86_64", "x86_64", ["pc", "C1"]),
+                               ("arm64", "arm64", ["arm", "C1"])):
+        read = read_plan(folder, asked)
+        assert read.arch == said
+        assert [path.name for path in read.variants[0].fragments] == [f"qemu-{said}.config", "net.config"]
+        assert [claim.id for claim in read.claims] == claims
+    with pytest.raises(UsageError, match="unknown architecture 'vax'"):
+        read_plan(folder, "vax")
+
+
+def test_the_customers_plan_reads_for_every_architecture() -> None:
+    for name in arch.names():
+        read = read_plan(ROOT / "patches" / "skb-extensions", name)
+        assert {path.name for row in read.variants for path in row.fragments} >= {f"qemu-{name}.config"}
+        assert len([claim for claim in read.claims if claim.layout and claim.layout.size_delta == -8]) == 1
 
 
 LAYOUT = GOOD + """\
@@ -202,3 +232,102 @@ def test_limits_of_a_step(tmp_path: Path) -> None:
 def test_limits_that_are_none(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         read_plan(plan(tmp_path, f"{GOOD}limits: {text}\n"))
+
+
+DIAMOND = """topologies:
+  diamond:
+    links:
+      far: {loss: 2.5%, delay: 20ms, mtu: 9000}
+    machines:
+      a: {kernel: base, memory: 512, cpus: 2, nics: {lan0: near}}
+      r:
+        forward: true
+        nics:
+          lan0: {link: near, model: vmxnet3, properties: [x-old-msi-offsets=off]}
+          lan1: {link: far, hotplug: true}
+          spare: {model: rtl8139}
+        bridges: {br0: [spare]}
+      b: {nics: {lan0: far}}
+    networks:
+      40: [a.lan0, r.lan0]
+      41: [b.lan0, r.lan1]
+"""
+
+
+def test_a_topology(tmp_path: Path) -> None:
+    (found,) = read_plan(plan(tmp_path, GOOD + DIAMOND)).topologies
+    assert found == Topology(
+        name="diamond", links=(Link(name="far", loss=0.025, delay=0.02, mtu=9000),),
+        machines=(
+            Station(name="a", kernel="base", memory=512, cpus=2, nics=(Nic(name="lan0", link="near", model=""),)),
+            Station(name="r", forward=True, bridges=(Bridge(name="br0", ports=("spare",)),), nics=(
+                Nic(name="lan0", link="near", model="vmxnet3", properties=("x-old-msi-offsets=off",)),
+                Nic(name="lan1", link="far", model="", hotplug=True), Nic(name="spare", model="rtl8139"))),
+            Station(name="b", nics=(Nic(name="lan0", link="far", model=""),))),
+        networks=(Network(number=40, members=(("a", "lan0"), ("r", "lan0"))),
+                  Network(number=41, members=(("b", "lan0"), ("r", "lan1")))))
+
+
+@pytest.mark.parametrize(("old", "new", "line", "words"), [
+    ("diamond:", "pair:", 9, "'pair' is ready-made"),
+    ("loss: 2.5%", "loss: 2.5", 10, "a share of the frames, as `2.5%`"),
+    ("loss: 2.5%", "loss: 250%", 10, "at most 100%"),
+    ("delay: 20ms", "delay: 1s", 10, "milliseconds"),
+    ("mtu: 9000", "mtu: 70000", 10, "at most 65535"),
+    ("far: {", "fra: {", 9, "link 'fra' has 0 ends"),
+    ("kernel: base", "kernel: mine", 12, "one of base, patched"),
+    ("vmxnet3", "vmxnet4", 16, "`model` must be one of virtio-net-pci, e1000"),
+    ("[x-old-msi-offsets=off]", "['mq=on,netdev=x']", 16, "a property of a QEMU device"),
+    ("[spare]", "[spear]", 9, "no interface 'spear'"),
+    ("a: {kernel", "A: {kernel", 12, "not a name for a machine: 'A'"),
+    ("lan0: near}}", "eth0: near}}", 9, "'eth0' is taken"),
+    ("40:", "400:", 9, "400 is no number for a network"),
+    ("40:", "x:", 22, "not a number for a network: 'x'"),
+    ("a.lan0", "a:lan0", 22, "MACHINE.INTERFACE"),
+    ("lan0: far", "lan0: fra", 9, "link 'far' has 1 end"),
+])
+def test_a_topology_that_cannot_be(tmp_path: Path, old: str, new: str, line: int, words: str) -> None:
+    assert old in DIAMOND
+    with pytest.raises(UsageError, match=re.escape(words)) as caught:
+        read_plan(plan(tmp_path, GOOD + DIAMOND.replace(old, new)))
+    assert caught.value.where == f"{tmp_path / 'plan.yaml'}:{line}"
+
+
+def with_suite(tmp_path: Path, text: str) -> Path:
+    (tmp_path / "test_one.py").write_text("def test_x(): pass\n")
+    (tmp_path / "test_two.py").write_text("def test_x(): pass\n")
+    return plan(tmp_path, GOOD + "suites: [test_one.py, test_two.py]\n" + text)
+
+
+def test_suites_run_on_e1000_where_the_plan_says_nothing(tmp_path: Path) -> None:
+    assert read_plan(with_suite(tmp_path, "")).nics == (NicUse(model="e1000"),)
+
+
+def test_a_list_of_nic_models_is_for_all_suites_in_all_variants(tmp_path: Path) -> None:
+    (one, other) = read_plan(with_suite(tmp_path, "nics: [rtl8139, vmxnet3]\n")).nics
+    assert (one.model, other.model) == ("rtl8139", "vmxnet3")
+    assert one.covers("test_one.py", "none")
+
+
+def test_a_nic_model_may_be_for_some_suites_in_some_variants(tmp_path: Path) -> None:
+    text = "nics:\n  e1000:\n  rtl8139: {suites: [test_one.py], variants: [none]}\n"
+    everything, some = read_plan(with_suite(tmp_path, text)).nics
+    assert everything == NicUse(model="e1000")
+    assert [some.covers(suite, variant) for suite, variant in (
+        ("test_one.py", "none"), ("test_two.py", "none"), ("test_one.py", "other"))] == [True, False, False]
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("nics: [e1000, e1000]\n", "NIC models, each once"),
+    ("nics: []\n", "NIC models, each once"),
+    ("nics: {}\n", "NIC models"),
+    ("nics: [ne3000]\n", "one of virtio-net-pci, e1000"),
+    ("nics: {e1001: }\n", "did you mean `e1000"),
+    ("nics: {e1000: {suites: [test_three.py]}}\n", "one of test_one.py, test_two.py"),
+    ("nics: {e1000: {variants: [some]}}\n", "one of none"),
+])
+def test_nic_models_that_cannot_be(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_plan(with_suite(tmp_path, text))
+    assert words in str(caught.value)
+    assert f"{tmp_path / 'plan.yaml'}:8" in str(caught.value.where)

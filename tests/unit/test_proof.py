@@ -14,9 +14,11 @@ from harness.compare.objdiff import compare
 from harness.compare.values import Comparison
 from harness.deadline import Deadline
 from harness.jobs import proof
-from harness.jobs.proof import Side
+from harness.jobs.again import Side
+from harness.kernel.recompile import RanAt
 from harness.proc import run
 from harness.report import objdiff_text
+from tests.unit import tiny_kernel
 
 CODE = ".text\n.globl f\nf: mov ${}, %esi\npush ${}\nret\n.data\n.long {}\n"
 
@@ -48,30 +50,29 @@ def test_only_numbers_of_moved_lines(tmp_path: Path, base: tuple[int, ...], patc
     assert pair.diff("x.o", made[0], made[1], strict=False).changes
 
 
-LINK = "savedcmd_net/m.o := ld -m elf_x86_64 -z noexecstack{} -r -o net/m.o @net/m.mod\n"
-
-
 @pytest.fixture
 def linked(tmp_path: Path) -> tuple[Side, Side]:
-    """Two builds with an object that was linked of two equal ones, and differs nevertheless."""
-    for side, value in (("base", 1), ("patched", 2)):
-        for name, number in (("net/a.o", 0), ("net/b.o", 0), ("net/m.o", value)):
-            assembled(tmp_path / side / name, CODE.format(number, 1, 1))
-        (tmp_path / side / "net/.m.o.cmd").write_text(LINK.format(""))
-        (tmp_path / side / "net/m.mod").write_text("net/a.o\nnet/b.o\n")
-    return Side(out=tmp_path / "base", tree=tmp_path), Side(out=tmp_path / "patched", tree=tmp_path)
+    """Two builds with an object that was linked of two; in one of these only lines moved."""
+    sides = []
+    for name, more in (("base", ""), ("patched", "\n\n\n")):
+        tree = tiny_kernel.tree(tmp_path / f"{name}-tree", a=("int f", f"{more}int f"))
+        out = tiny_kernel.build(tree, tmp_path / name)
+        sides.append(Side(out=out, tree=tree, at=RanAt(tree=str(tree), out=str(out), env=())))
+    return sides[0], sides[1]
 
 
 def proved(sides: tuple[Side, Side]) -> Comparison:
-    return proof.prove(compare(sides[0].out, sides[1].out), *sides, (), deadline=Deadline.after(60))
+    return proof.prove(compare(sides[0].out, sides[1].out), *sides, ("net/a.c",), deadline=Deadline.after(60))
 
 
 def test_a_linked_object_of_equal_parts_is_proved(linked: tuple[Side, Side]) -> None:
     found = proved(linked)
-    assert (found.explained, found.proved, found.changed, found.identical_code) == (1, 1, 0, True)
-    assert claims.objdiff_evidence(found) == "3 objects: 2 identical, 1 explained (1 proved), 0 changed"
-    assert "2 identical, 1 explained (1 proved, 0 by rule), 0 changed" in objdiff_text.counts(found)[0]
-    assert found.to_json()["proved"] == 1
+    assert (found.explained, found.proved, found.changed, found.identical_code) == (2, 2, 0, True)
+    assert [(delta.path, delta.proof) for delta in found.deltas] == [
+        ("net/a.o", "lines"), ("net/b.o", ""), ("net/m.o", "parts")]
+    assert claims.objdiff_evidence(found) == "3 objects: 1 identical, 2 explained (2 proved), 0 changed"
+    assert "1 identical, 2 explained (2 proved, 0 by rule), 0 changed" in objdiff_text.counts(found)[0]
+    assert found.to_json()["proved"] == 2
 
 
 def test_what_was_proved_is_known_the_next_time(linked: tuple[Side, Side]) -> None:
@@ -92,21 +93,26 @@ def test_a_linked_object_does_not_end_the_proofs_of_others(linked: tuple[Side, S
     for i in range(9):
         assembled(tmp_path / f"patched/net/z{i}.o", CODE.format(1, 1, 1))
         assembled(tmp_path / f"base/net/z{i}.o", CODE.format(2, 1, 1))
-    notes = [delta.proof_note for delta in proved(linked).deltas if delta.status == "changed"]
+    found = {delta.path: delta for delta in proved(linked).deltas}
+    notes = [delta.proof_note for delta in found.values() if delta.status == "changed"]
     assert len(notes) == 9
     assert notes[0] == "it was not compiled from a source file of the tree"
     assert notes[-1] == "no proof was tried: net/z0.o did change"
+    assert found["net/m.o"].proof == "parts"
 
 
-@pytest.mark.parametrize("broken", ["command", "list", "part", "link", "outside"])
+@pytest.mark.parametrize("broken", ["command", "list", "part", "whole", "link", "outside"])
 def test_a_linked_object_of_others_is_not(linked: tuple[Side, Side], tmp_path: Path, broken: str) -> None:
     there = tmp_path / "patched/net"
     if broken == "command":
-        (there / ".m.o.cmd").write_text(LINK.format(" -z other"))
+        tiny_kernel.link(tmp_path / "patched", " -z separate-code --defsym=more=1")
     elif broken == "list":
         (there / "m.mod").write_text("net/b.o\nnet/a.o\n")
+        tiny_kernel.link(tmp_path / "patched")
     elif broken == "part":
-        assembled(there / "a.o", CODE.format(3, 1, 1))
+        assembled(there / "b.o", CODE.format(3, 1, 1))
+    elif broken == "whole":
+        assembled(tmp_path / "base/net/m.o", CODE.format(3, 1, 1))
     elif broken == "link":
         (there / "m.mod").rename(there / "real.mod")
         (there / "m.mod").symlink_to("real.mod")
@@ -116,6 +122,6 @@ def test_a_linked_object_of_others_is_not(linked: tuple[Side, Side], tmp_path: P
             path.write_text(path.read_text().replace("@net/m.mod", "@net/../net/m.mod"))
     found = proved(linked)
     assert not found.identical_code
-    assert found.proved == 0
+    assert next(delta for delta in found.deltas if delta.path == "net/m.o").status == "changed"
 
 

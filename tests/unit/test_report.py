@@ -55,6 +55,22 @@ def test_junit_has_a_case_for_each_guest_test() -> None:
     assert (read.tests, read.failures) == (2, 1)
 
 
+def test_every_form_names_the_nic_model_that_a_suite_ran_on() -> None:
+    value = report(*(row(Verdict.PASS, kind="suite", id="s.py", variant="both", nic=nic,
+                         tests=(TestResult(id="s.py::a", nic=nic, verdict=Verdict.PASS),))
+                     for nic in ("e1000", "rtl8139")))
+    assert [case.classname for suite in xml(value) for case in suite] == ["s.py.both.e1000", "s.py.both.rtl8139"]
+    assert "suite s.py on rtl8139" in shown(value, width=200)
+    rows = json.loads(json.dumps(model.to_json(value)))["rows"]
+    assert [(found["nic"], found["tests"][0]["nic"]) for found in rows] == [("e1000",) * 2, ("rtl8139",) * 2]
+
+
+def test_a_nic_model_that_cannot_be_had_is_skipped_with_the_reason() -> None:
+    value = report(row(Verdict.SKIP, kind="nic", id="igb", evidence="its suites were not run: this QEMU has no igb"))
+    assert xml(value).skipped == 1
+    assert "this QEMU has no igb" in shown(value, width=200)
+
+
 def test_a_run_that_stopped_is_an_error_everywhere() -> None:
     value = report(error="the disk is full", code=ExitCode.LAB)
     assert model.to_json(value)["exit_code"] == 3

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from harness.claims import Verdict
 from harness.errors import UsageError
 from harness.jobs import suites
 from harness.jobs.suites import Session
+from harness.lab.shapes import PAIR
+from harness.lab.topology import to_json
 from harness.plan.plan import Suite
 
 SUITE = Suite(name="tests/guest/s.py", path=Path("/abs/tests/guest/s.py"))
@@ -42,6 +45,12 @@ def test_a_pytest_that_was_ended_says_so_for_every_unfinished_test() -> None:
     assert (second.verdict, second.reason) == (Verdict.ERROR, "pytest ended with signal SIGKILL")
 
 
+def test_a_result_names_the_nic_model_whatever_became_of_it() -> None:
+    records = (record("planned"), record("planned", "b"), record("started", "b"), record("planned", "c"))
+    found = suites.collect(SUITE, (*records, {**finished("FAIL"), "id": "/abs/tests/guest/s.py::c"}), "", "rtl8139")
+    assert [result.label for result in found] == [f"tests/guest/s.py::{name} on rtl8139" for name in "abc"]
+
+
 def test_an_unknown_verdict_is_no_pass() -> None:
     with pytest.raises(ValueError, match="MAYBE"):
         suites.collect(SUITE, (finished("MAYBE"),), "")
@@ -58,12 +67,38 @@ def test_files_that_are_no_suites(tmp_path: Path, text: str, message: str) -> No
     assert str(path) in str(caught.value.where)
 
 
+def suite(tmp_path: Path, text: str) -> Suite:
+    (tmp_path / "s.py").write_text(text)
+    return Suite(name="s.py", path=tmp_path / "s.py")
+
+
+def test_an_unknown_topology_is_refused_before_anything_is_built(tmp_path: Path) -> None:
+    asks = suite(tmp_path, 'import pytest\npytestmark = [pytest.mark.topology("ring")]\ndef test_x(): pass\n')
+    with pytest.raises(UsageError, match="unknown topology 'ring'") as caught:
+        suites.check(asks)
+    assert caught.value.where == f"{asks.path}:2"
+    suites.check(asks, (replace(PAIR, name="ring"),))
+
+
+@pytest.mark.parametrize(("mark", "matters"), [
+    ("pytest.mark.topology('pair')", True), ("pytest.mark.topology('solo')", False),
+    ("pytest.mark.topology(NAME)", True), ("None", True)])
+def test_whether_the_nic_model_matters_to_a_suite(tmp_path: Path, mark: str, matters: bool) -> None:
+    asks = suite(tmp_path, f"import pytest\npytestmark = [{mark}]\ndef test_x(): pass\n")
+    assert suites.has_nics_of_the_run(asks, ()) is matters
+
+
 def test_a_session_round_trips_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
     session = Session(tree="patched", variant="v", arch="x86_64", image="i", build="k", out="o", source="s", cc="gcc",
                       make_vars=["W=1"], cache="c", rootfs="r", memory=1, cpus=1, accel="tcg", boot_timeout=1,
                       workdir="w", results="r")
+    assert session.nic == "e1000"
+    session = replace(session, nic="rtl8139", images={"base": "b"}, topologies=(to_json(PAIR),))
     session.write(tmp_path / "session.json")
-    assert Session.read(tmp_path / "session.json") == session
+    assert Session.read(tmp_path / "session.json").own_topologies == (PAIR,)
+    assert replace(Session.read(tmp_path / "session.json"), topologies=()) == replace(session, topologies=())
+    with pytest.raises(UsageError, match="not a topology"):
+        assert replace(session, topologies=({"name": "x"},)).own_topologies
     (tmp_path / "session.json").write_text("{}")
     with pytest.raises(UsageError, match="not a session file"):
         Session.read(tmp_path / "session.json")

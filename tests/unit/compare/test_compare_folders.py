@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,25 @@ def test_a_build_is_identical_to_itself(build: Path, patched: Path) -> None:
         assert result.rules == ()
         assert dict(result.excluded) == {"host program": 3, "link temporary": 1, "linked kernel": 2,
                                          "modpost output": 1}
+
+
+def test_several_processes_find_what_one_finds(build: Path, patched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    for number in range(5):
+        for side in (build, patched):
+            compile_into(side / "fs", f"int f(int x) {{ return x * {number} * {len(side.name)}; }}", name=f"f{number}")
+    (patched / "fs/f2.o").unlink()
+    found = compare(build, patched)
+    assert (found.changed, found.only_base) == (3, 1)
+    assert compare(build, patched, copies=3) == found
+    (patched / "fs/f3.o").write_bytes(b"\x7fELF")
+    said = []
+    for copies in (1, 2, 3):
+        with pytest.raises(InfraError) as error:
+            compare(build, patched, copies=copies)
+        said.append(str(error.value))
+    assert len(set(said)) == 1
+    assert "fs/f3.o" in said[0]
 
 
 def test_files_that_do_not_count_may_differ(build: Path, patched: Path) -> None:

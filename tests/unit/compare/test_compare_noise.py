@@ -12,7 +12,9 @@ from compare_kit import Compile, Differ
 from harness.compare import noise
 from harness.compare.elf import parse
 from harness.compare.objdiff import compare
+from harness.compare.opened import Opened, to_json
 from harness.compare.pair import diff as diff_pair
+from harness.report.objdiff_text import counts
 
 BUG = """
     .text
@@ -349,6 +351,20 @@ def test_every_rule_is_registered_once_and_documented() -> None:
     text = (Path(__file__).parents[3] / "docs" / "objdiff.md").read_text()
     chapter = text.partition("\n## Rules\n")[2].partition("\n## ")[0]
     assert re.findall(r"^### `([\w-]+)`$", chapter, re.M) == names
+    table = "".join(re.findall(r"^(\| `.+?) \|", chapter, re.M))
+    assert set(re.findall(r"`([\w-]+)`", table)) == set(noise.SEEN)
+
+
+def test_what_a_running_kernel_shows_nevertheless_is_said(cc: Compile) -> None:
+    sides = [cc(FUNCTION.format(name), asm=True) for name in ("f.constprop.0", "f.constprop.1")]
+    opened = Opened(compare(*sides))
+    assert counts(opened.comparison)[1:] == [
+        "  explained by clone-number: 1 in 1 objects",
+        "  a running kernel shows it all the same: clone-number in /proc/kallsyms, and in traces and stack dumps"]
+    assert to_json(opened)["rules"] == [{"rule": "clone-number", "objects": 1, "sites": 1,
+                                         "seen": "/proc/kallsyms, and in traces and stack dumps"}]
+    debug = compare(cc("int v;"), cc("int v;", "-g"))
+    assert [line.partition(":")[0] for line in counts(debug)[1:]] == ["  explained by debug-sections"]
 
 
 BOOT_HEADER = """

@@ -122,3 +122,32 @@ def test_hostile_names_of_sections_are_not_taken_for_keys(differ: Differ) -> Non
         assert swapped.rules == ("string-pool-order",)
         other = source.replace(".quad g", ".quad h").replace(".globl g", ".globl h").format("".join(reversed(strings)))
         assert differ(source.format("".join(strings)), other, asm=True).status == "changed"
+
+
+UNCLEAR = """
+    .text
+    .globl f
+    .type f,@function
+f:  .reloc . + 3, R_X86_64_PC32, .rodata.str1.1 + {at}
+    lea 0(%rip), %rdi
+    jmp puts
+    .size f, . - f
+    .data
+    .quad .LC0
+"""
+
+
+def test_a_reference_that_does_not_say_what_it_is_to_is_never_explained(differ: Differ) -> None:
+    """Code that counts from the instruction's end, by section and offset: the text at that offset is another one."""
+    head, one, two = '.asciz "xxxx"\n', '.LC0: .asciz "AAAA"\n', '.LC1: .asciz "BBBB"\n'
+    base = pool(head, one, two, uses=UNCLEAR.format(at=5 - 4))
+    for at in (5, 10):
+        delta = differ(base, pool(head, two, one, uses=UNCLEAR.format(at=at - 4)), asm=True)
+        assert delta.status == "changed"
+    assert differ(base, pool(head, one, two, uses=UNCLEAR.format(at=10 - 4)), asm=True).status == "changed"
+    # longer than what is read of a string
+    long = tuple(f'.LC{number}: .fill 5000, 1, {65 + number}\n.byte 0\n' for number in (0, 1))
+    uses = ".text\n.globl f\nf: mov ${}, %rdi\n.data\n.quad .LC0\n"
+    for used in (".LC0", ".rodata.str1.1"):
+        assert differ(pool(*long, uses=uses.format(used)), pool(*reversed(long), uses=uses.format(used)),
+                      asm=True).status == "changed"

@@ -36,6 +36,37 @@ def test_apt_is_confined_to_its_own_state(tmp_path: Path) -> None:
     assert "-oAPT::Architecture=amd64" in options
 
 
+def test_apt_takes_package_lists_of_our_own_for_another_architecture(tmp_path: Path) -> None:
+    options = apt.options(arch.get("arm64"), tmp_path, tmp_path / "made")
+    assert "-oAPT::Architectures=arm64" in options
+    assert f"-oDir::State::lists={tmp_path / 'made' / 'lists'}" in options
+    assert f"-oDir::Etc::sourcelist={tmp_path / 'made' / 'sources.list'}" in options
+    assert not [word for word in apt.options(arch.get("x86_64"), tmp_path) if "Dir::Etc" in word or "lists=" in word]
+
+
+def test_sources_of_another_architecture_are_the_hosts_places() -> None:
+    targets = ("http://mirror/debian/ bookworm main\nhttp://mirror/debian/ bookworm main\n"
+               "http://mirror/security/ bookworm-security main\n\nno place at all, this\n")
+    assert apt.parse_sources(targets, arch.get("i386"), Path("/k.gpg")) == (
+        "deb [arch=i386 signed-by=/k.gpg] http://mirror/debian/ bookworm main\n"
+        "deb [arch=i386 signed-by=/k.gpg] http://mirror/security/ bookworm-security main\n")
+    assert apt.parse_sources("a b c\n", arch.get("arm64"), None) == "deb [arch=arm64] a b c\n"
+    assert apt.parse_sources("", arch.get("arm64"), None) == ""
+
+
+def test_applets_are_read_from_the_program() -> None:
+    table = b"\0[\0[[\0acpid\0ar\0yes\0zcat\0"
+    assert rootfs.parse_applets(b"\x7fELF\0 usage" + table + b"\0/var/log/wtmp\0") == (
+        "[", "[[", "acpid", "ar", "yes", "zcat")
+    assert rootfs.parse_applets(table + b"Usage\0")[-1] == "zcat"
+
+
+@pytest.mark.parametrize("program", [b"\x7fELF nothing", b"\0[\0[[\0a\0\0\0[\0[[\0a\0"])
+def test_a_program_without_one_table_of_applets_is_refused(program: bytes) -> None:
+    with pytest.raises(InfraError, match="no table of applets"):
+        rootfs.parse_applets(program)
+
+
 def test_an_unknown_package_is_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InfraError, match="no-such-package-at-all") as caught:
         apt.resolve(["no-such-package-at-all"], arch.native(), tmp_path, deadline=Deadline.after(60))

@@ -59,6 +59,14 @@ def test_interfaces_by_address() -> None:
     assert parse_addresses(listing) == {"52:54:00:00:00:01": "lan0"}
 
 
+def test_a_bridge_is_not_taken_for_its_port_nor_a_changed_address_for_another_card() -> None:
+    listing = """[{"ifname": "port0", "address": "52:54:00:00:00:01",
+                   "linkinfo": {"info_slave_kind": "bridge"}},
+                  {"ifname": "br0", "address": "52:54:00:00:00:01", "linkinfo": {"info_kind": "bridge"}},
+                  {"ifname": "lan1", "address": "52:54:00:00:00:99", "permaddr": "52:54:00:00:00:02"}]"""
+    assert parse_addresses(listing) == {"52:54:00:00:00:01": "port0", "52:54:00:00:00:02": "lan1"}
+
+
 def test_the_cpu_model() -> None:
     assert accel.parse_cpu_model("processor\t: 0\nmodel name\t: Some CPU @ 2GHz\n") == "Some CPU @ 2GHz"
     assert accel.parse_cpu_model("") == ""

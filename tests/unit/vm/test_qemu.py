@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Machines to QEMU's argv and the kernel command line; NICs and their table; architectures."""
+"""Machines to QEMU's argv and the kernel command line; NICs and their table."""
 
 from __future__ import annotations
 
@@ -61,6 +61,44 @@ def test_a_nic_without_a_link_is_unplugged_and_every_nic_has_its_address() -> No
     assert "hubport,id=nic1,hubid=1" in argv
     assert f"e1000,id=lan0,netdev=nic0,mac={nics.mac_of('dut', 'lan0')},romfile=" in argv
     assert f"virtio-net-pci,id=spare,netdev=nic1,mac={nics.mac_of('dut', 'spare')},romfile=" in argv
+    assert not [word for word in argv if "root-port" in word or "xhci" in word or "rocker" in word]
+
+
+def test_a_nic_that_can_be_unplugged_has_a_slot_of_its_own() -> None:
+    spec = replace(SPEC, nics=(Nic(name="lan0"), Nic(name="lan1", hotplug=True)))
+    argv = qemu.argv(spec, replace(WIRING, links={}), None)
+    assert "pcie-root-port,id=slot-lan1,chassis=2,slot=2" in argv
+    (device,) = [word for word in argv if word.startswith("e1000,id=lan1")]
+    assert "bus=slot-lan1" in device.split(",")
+    assert qemu.device(spec, spec.nics[1]) == {
+        "driver": "e1000", "id": "lan1", "netdev": "nic1", "mac": nics.mac_of("dut", "lan1"), "bus": "slot-lan1",
+        "romfile": ""}
+
+
+def test_a_usb_nic_brings_its_controller_and_has_the_address_that_qemu_tells_the_guest() -> None:
+    spec = replace(SPEC, nics=(Nic(name="lan0", model="usb-net"), Nic(name="lan1", model="usb-net")))
+    argv = qemu.argv(spec, replace(WIRING, links={}), None)
+    assert argv.count("qemu-xhci,id=usb") == 1
+    assert f"usb-net,id=lan0,netdev=nic0,mac={nics.mac_of('dut', 'lan0')},bus=usb.0" in argv
+    assert nics.addresses("dut", spec.nics)["lan0"] == f"40{nics.mac_of('dut', 'lan0')[2:]}"
+
+
+def test_the_ports_of_a_switch_are_one_device_and_count_on_from_its_address() -> None:
+    spec = replace(SPEC, nics=(Nic(name="lan0"), *(Nic(name=name, model="rocker") for name in ("p0", "p1"))))
+    argv = qemu.argv(spec, replace(WIRING, links={}), None)
+    first = nics.switch_mac("dut")
+    assert f"rocker,name=sw1,fp_start_macaddr={first},ports[0]=nic1,ports[1]=nic2" in argv
+    assert ("-global", "rocker.len-ports=2") in pairs(argv)
+    assert [value for name, value in nics.addresses("dut", spec.nics).items() if name != "lan0"] == [
+        first, f"{first[:-2]}01"]
+    with pytest.raises(UsageError, match="port of a switch"):
+        nics.check_cards("dut", [Nic(name="p0", model="rocker", hotplug=True)])
+
+
+def test_two_nics_of_one_name_or_address_are_refused() -> None:
+    for twin in (Nic(name="lan0"), Nic(name="lan1", mac=nics.mac_of("dut", "lan0").upper())):
+        with pytest.raises(UsageError, match="share a name or an address"):
+            nics.check_cards("dut", [Nic(name="lan0"), twin])
 
 
 def test_the_command_line_of_the_kernel() -> None:
@@ -90,10 +128,11 @@ def test_macs_are_the_same_every_time_unicast_local_and_different() -> None:
 
 
 def test_a_given_mac_is_used_in_lower_case() -> None:
-    assert nics.address("a", Nic(name="x", mac="52:54:00:AB:CD:EF")) == "52:54:00:ab:cd:ef"
+    assert nics.addresses("a", [Nic(name="x", mac="52:54:00:AB:CD:EF")]) == {"x": "52:54:00:ab:cd:ef"}
 
 
-@pytest.mark.parametrize("name", ["", "lo", "mgmt0", "a b", "a,b", "a/b", "sixteen-letters-", "é;"])
+@pytest.mark.parametrize("name", ["", "lo", "mgmt0", "eth0", "usb1", "sw1p1", "a b", "a,b", "a/b", "sixteen-letters-",
+                                  "é;"])
 def test_odd_names_of_nics_are_refused(name: str) -> None:
     with pytest.raises(UsageError):
         nics.check_name(name)
@@ -103,14 +142,21 @@ def test_the_table_of_models() -> None:
     names = [model.name for model in nics.models()]
     assert len(set(names)) == len(names)
     assert nics.DEFAULT_MODEL in names
-    assert nics.model("e100").device == "i82559c"
+    assert nics.model("i82559er").driver == "e100"
     with pytest.raises(UsageError, match="known: virtio-net-pci, e1000"):
         nics.model("ne3000")
 
 
-def test_architectures() -> None:
-    row = arch.get("x86_64")
-    assert (row.make_arch, str(row.image), row.cpu("kvm")) == ("x86_64", "arch/x86/boot/bzImage", "host")
-    assert arch.names() == ("x86_64",)
-    with pytest.raises(UsageError, match="known: x86_64"):
-        arch.get("pdp11")
+HELP = '''Network devices:
+name "e1000", bus PCI, alias "e1000-82540em", desc "Intel Gigabit Ethernet"
+name "usb-net", bus usb-bus
+name "virtio-net-pci", bus PCI, alias "virtio-net"
+'''
+
+
+def test_why_a_model_cannot_be_had() -> None:
+    devices = nics.parse_devices(HELP)
+    assert devices == {"e1000", "e1000-82540em", "usb-net", "virtio-net-pci", "virtio-net"}
+    assert nics.why_not(nics.model("e1000"), devices, ()) == ""
+    assert nics.why_not(nics.model("igb"), devices, ()) == "this QEMU has no igb"
+    assert nics.why_not(nics.model("e1000"), devices, ("E1000", "X")) == "the kernel lacks CONFIG_E1000, CONFIG_X"
