@@ -3,28 +3,24 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli import common
-from harness.cli.common import ACCEL, ARCH, CACHE, PLAN, QUIET, SIDE, open_store
-from harness.errors import ExitCode, InfraError, KernelError, UsageError
+from harness.cli.common import ACCEL, ARCH, CACHE, PLAN, QUIET, SIDE
+from harness.cli.prepare import Prepared, prepare
+from harness.errors import InfraError, KernelError, UsageError
 
 if TYPE_CHECKING:
-    from harness.jobs import boots
-    from harness.kernel.kbuild import Build
     from harness.lab.holder import Wanted
     from harness.lab.kept import Kept
-    from harness.lab.topology import Topology
 
 _LAB = click.option("--lab", "-l", "lab", metavar="NAME", help="The kept lab.  [default: the only one]")
 _MACHINE = click.option("--machine", "-m", "machine", metavar="NAME",
@@ -32,8 +28,6 @@ _MACHINE = click.option("--machine", "-m", "machine", metavar="NAME",
 _IN_ORDER = {"allow_interspersed_args": False}
 """What follows the first word of a command is its own."""
 _SOCKET_PATH = 107
-_CODES = {0: ExitCode.PASSED, 1: ExitCode.FAILED, 2: ExitCode.INTERRUPTED, 4: ExitCode.USAGE, 5: ExitCode.USAGE}
-"""Ours for pytest's (pytest.ExitCode); no test collected is wrong usage."""
 _GRACE = 5.0
 """Seconds that a lab has to say why a connection to it was lost."""
 
@@ -65,14 +59,15 @@ def boot(plan: Path, variant: str, arch: str | None, side: str, topology: str, c
         raise UsageError("--keep and --command exclude each other", hint="`harness exec` runs commands in a kept lab")
     if name is not None and not keep:
         raise UsageError("--name is for labs that are kept: --keep")
-    wanted = _wanted(_prepare(plan, variant, arch, side, Path(), accel, cache, quiet, topology), append, gdb)
+    ready = prepare(plan, variant, arch, side, Path(), accel, cache, quiet, topology)
+    wanted = _wanted(ready, append, gdb)
     if keep:
         _keep(wanted, name or variant, quiet)
         return
     from harness.lab import holder, kept
 
     with (kept.scratch() as folder, _consoles_saved(folder),
-          holder.machines_of(wanted, folder, common.progress(quiet).step) as machines):
+          holder.machines_of(wanted, folder, common.progress(quiet).step, ready.lab.plan.benign) as machines):
         machine = machines[wanted.dut]
         if gdb:
             for each in machines.values():
@@ -154,44 +149,6 @@ def down(labs: tuple[str, ...], everything: bool) -> None:
         click.echo(f"{lab.name}: ended" + (f"; {said}" if said else ""))
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
-@PLAN
-@click.option("--variant", "-v", "variant", required=True, metavar="NAME", help="The variant to test.")
-@ARCH
-@SIDE
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False),
-              help="The folder for consoles and results.  [default: runs/PLAN-tests-TIME]")
-@ACCEL
-@CACHE
-@QUIET
-@click.option("--nic", metavar="MODEL", help="The model of the NICs.  [default: e1000]")
-@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="FILE... [PYTEST OPTION]...")
-def test(plan: Path, variant: str, arch: str | None, side: str, out: Path | None, accel: str | None,
-         cache: Path | None, quiet: bool, nic: str | None, words: tuple[str, ...]) -> None:
-    """Run guest tests on one kernel of PLAN with pytest, whose options may follow: -k, -x, --pdb, ...
-
-    See docs/guest-tests.md. `harness run` runs those that PLAN names, on all its variants.
-    """
-    import pytest
-
-    from harness.vm.nic import DEFAULT_MODEL
-
-    folder = (out or common.run_folder(f"{plan.resolve().name}-tests")).resolve()
-    common.new_folder(folder)
-    ready = _prepare(plan, variant, arch, side, folder, accel, cache, quiet)
-    session = ready.lab.session(ready.built, folder, nic or DEFAULT_MODEL, ready.sides)
-    session.write(folder / "session.json")
-    Path(session.results).touch()
-    code = pytest.main(["-p", "harness.pytest_plugin", f"--harness-session={folder}/session.json",
-                        "-p", "no:cacheprovider", "--override-ini=addopts=", *words])
-    if not quiet:
-        click.echo(f"consoles and results: {folder}", err=True)
-    for line in _unearned(Path(session.results)) if code == 0 else ():
-        click.echo(f"harness: {line}", err=True)
-        code = pytest.ExitCode.TESTS_FAILED
-    sys.exit(_CODES.get(code, ExitCode.LAB))
-
-
 def rows() -> list[dict[str, str]]:
     """What `harness list labs` shows."""
     from harness.lab import kept
@@ -201,53 +158,7 @@ def rows() -> list[dict[str, str]]:
             for lab in kept.labs()]
 
 
-def _unearned(results: Path) -> list[str]:
-    """Tests that passed for pytest and have earned no pass: those that assert nothing."""
-    rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
-    return [f"{row['id'].partition('::')[2]}: {row['reason']}" for row in rows
-            if row["event"] == "finished" and row["verdict"] not in ("PASS", "SKIP")]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Prepared:
-    """What has to be there before anything is booted.
-
-    Attributes:
-        lab: everything but the kernels.
-        built: the kernel that was asked for.
-        sides: by side, that kernel and those that machines of the topology ask for.
-        topology: the machines.
-    """
-
-    lab: boots.Lab
-    built: Build
-    sides: Mapping[str, Build]
-    topology: Topology
-
-
-def _prepare(plan: Path, variant: str, arch: str | None, side: str, out: Path, accel: str | None, cache: Path | None,
-             quiet: bool, topology: str = "solo") -> _Prepared:
-    """Build the kernels of a plan that are needed, and all that is needed to boot them."""
-    from harness.deadline import Deadline
-    from harness.jobs import boots, builds
-    from harness.lab import shapes
-    from harness.plan.plan import read_plan
-
-    read, store, progress = read_plan(plan, arch or ""), open_store(cache), common.progress(quiet)
-    read.variant(variant)
-    shape = shapes.get(topology, read.topologies)
-    inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
-    sides = {}
-    for name in sorted({side, *(station.kernel for station in shape.machines if station.kernel)}):
-        config = builds.configure(inputs, name, variant, store=store, progress=progress)
-        sides[name] = builds.build(inputs, name, config, store=store, progress=progress)
-    userland = boots.userland(store, inputs.arch, progress=progress.step)
-    chosen = boots.accelerator(store, inputs.arch, sides[side].image, override=accel or "", progress=progress.step)
-    lab = builds.lab(inputs, userland, chosen, out, store=store, progress=progress)
-    return _Prepared(lab=lab, built=sides[side], sides=sides, topology=shape)
-
-
-def _wanted(ready: _Prepared, append: tuple[str, ...], gdb: bool) -> Wanted:
+def _wanted(ready: Prepared, append: tuple[str, ...], gdb: bool) -> Wanted:
     from harness.lab.holder import Wanted
     from harness.lab.topology import to_json
 

@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +30,11 @@ from harness.deadline import Deadline
 from harness.errors import HarnessError, InfraError
 from harness.lab import bench, kept
 from harness.lab import topology as topologies
-from harness.lab.kept import Guest, Process, State
+from harness.lab.kept import Guest, State
+from harness.lab.process import Process
 from harness.vm import keys
 from harness.vm.handle import Machine
+from harness.vm.klog import Ignore
 from harness.vm.qemu import MachineSpec
 from harness.vm.user import short
 
@@ -187,8 +189,9 @@ def _read(folder: Path) -> Wanted:
 
 
 @contextmanager
-def machines_of(wanted: Wanted, folder: Path, tell: Callable[[str], None]) -> Iterator[Mapping[str, Machine]]:
-    """The machines that are wanted, up for the block."""
+def machines_of(wanted: Wanted, folder: Path, tell: Callable[[str], None], ignores: Iterable[Ignore] = ()
+                ) -> Iterator[Mapping[str, Machine]]:
+    """The machines that are wanted, up for the block; see `bench.up`."""
     template = MachineSpec(
         name="dut", kernel=Path(wanted.image), initrd=tuple(map(Path, wanted.initrd)), arch=arch.get(wanted.arch),
         accel=wanted.accel, memory_mib=wanted.memory, cpus=wanted.cpus, append=wanted.append,
@@ -196,7 +199,7 @@ def machines_of(wanted: Wanted, folder: Path, tell: Callable[[str], None]) -> It
     deadline = Deadline.after(wanted.boot_timeout)
     images = {side: Path(image) for side, image in wanted.images.items()}
     with bench.up(topologies.from_json(wanted.topology), template, folder, deadline=deadline, kernels=images,
-                  progress=tell) as lab:
+                  ignores=ignores, progress=tell) as lab:
         yield {name: host.machine for name, host in lab.hosts.items()}
 
 
@@ -256,19 +259,20 @@ def _console(peer: socket.socket, machines: Mapping[str, Machine]) -> None:
     """Serve one who attached."""
     with peer, contextlib.suppress(OSError):
         with peer.makefile("rb", buffering=0) as lines:
-            name = lines.readline().decode().strip()
+            name = lines.readline().decode(errors="replace").strip()
         machine = machines.get(name)
         if machine is None:
             return
         machine.console_shell()
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BACKLOG)
+
         def show(data: bytes) -> None:
             # The console's own thread: it waits for nobody.
-            try:
-                peer.send(data, socket.MSG_DONTWAIT)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    peer.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):
+                if peer.send(data, socket.MSG_DONTWAIT) == len(data):
+                    return
+            with contextlib.suppress(OSError):
+                peer.shutdown(socket.SHUT_RDWR)
 
         with machine.console.tapped(show):
             while data := peer.recv(_CHUNK):

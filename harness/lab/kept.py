@@ -2,8 +2,7 @@
 """Labs that outlive the command that booted them: where they are found, whether they live, how they are ended.
 
 Each has a folder in the user's runtime folder, and a process that holds its machines (`harness.lab.holder`). That
-process has the folder's lock for as long as it lives: who gets the lock knows that it is dead. Nothing is ever killed
-by its number alone: a process is named by number and start time, and signalled through a descriptor (pidfd_open(2)).
+process has the folder's lock for as long as it lives: who gets the lock knows that it is dead.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, InfraError, UsageError
+from harness.lab.process import Process
 
 __all__ = ["Guest", "Kept", "Process", "State", "claim", "end", "find", "labs", "root", "scratch", "why_ended", "write"]
 
@@ -36,39 +36,6 @@ _ORDERLY = 45.0
 """Seconds that the machines of a lab have to power off, and their holder to end."""
 _FIRM = 10.0
 _LOOK = 0.02
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
-    """A process of this boot of the host.
-
-    Attributes:
-        pid: its number.
-        started: when it was started, in clock ticks since boot (proc(5), `stat`, field 22); with `pid` it is unique.
-    """
-
-    pid: int
-    started: int
-
-    @classmethod
-    def of(cls, pid: int) -> Process:
-        """The process with that number now."""
-        return cls(pid=pid, started=_started(pid) or 0)
-
-    @property
-    def alive(self) -> bool:
-        """Whether it still runs; a zombie does not."""
-        return self.started == _started(self.pid)
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal; none where it has ended, whoever has its number now."""
-        with contextlib.suppress(ProcessLookupError):
-            descriptor = os.pidfd_open(self.pid)
-            try:
-                if self.alive:
-                    signal.pidfd_send_signal(descriptor, number)
-            finally:
-                os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,12 +308,3 @@ def _all_labs() -> Iterator[None]:
                                           where=str(root())) from None
                 time.sleep(_LOOK)
         yield
-
-
-def _started(pid: int) -> int | None:
-    """When the process was started; None where there is none, or only a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else int(fields[19])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import select
+import shlex
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -22,10 +23,11 @@ from paramiko.message import Message
 from harness import pipes
 from harness.deadline import Deadline
 from harness.errors import HarnessError, KernelError
+from harness.proc import Completed
 from harness.vm.files import Sink
 from harness.vm.words import decode
 
-__all__ = ["LOST", "Output", "Transport", "begun", "ending", "feed", "pump"]
+__all__ = ["LOST", "GuestCommandFailed", "Output", "Transport", "begun", "ending", "feed", "pump"]
 
 CHUNK = 1 << 15
 MOST = 1 << 26
@@ -33,6 +35,15 @@ MOST = 1 << 26
 LOST = None
 _NO_STATUS = -1
 _UNNAMED = ""
+
+
+class GuestCommandFailed(KernelError):  # noqa: N818 - like proc.CommandFailed
+    """A command in the guest ended with another exit code than 0; `completed` holds it."""
+
+    def __init__(self, machine: str, completed: Completed) -> None:
+        super().__init__(f"command in the guest failed with {completed.ending}: {shlex.join(completed.argv)}",
+                         where=f"machine {machine}", detail=completed.tail)
+        self.completed = completed
 
 
 class Transport(paramiko.Transport):

@@ -22,12 +22,12 @@ from typing import BinaryIO
 import paramiko
 
 from harness.deadline import Deadline
-from harness.errors import DeadlineExpired, HarnessError, InfraError, KernelError, UsageError
+from harness.errors import DeadlineExpired, HarnessError, InfraError, UsageError
 from harness.proc import Completed
 from harness.vm import files, session
 from harness.vm.login import Target, dial, log_in
 from harness.vm.running import Running
-from harness.vm.session import LOST, MOST, Output, Transport
+from harness.vm.session import LOST, MOST, GuestCommandFailed, Output, Transport
 from harness.vm.vitals import Vitals
 from harness.vm.words import GO, TAG, Word, command, decode
 
@@ -37,15 +37,6 @@ _CLEANUP = 5.0
 """Seconds that killing an overdue command may take."""
 _KILL_TAGGED = r"""strings -f /proc/[0-9]*/environ 2>/dev/null |
     sed -n "s|^/proc/\([0-9]*\)/environ: $1\$|\1|p" | xargs -r kill -KILL"""
-
-
-class GuestCommandFailed(KernelError):  # noqa: N818 - like proc.CommandFailed
-    """A command in the guest ended with another exit code than 0; `completed` holds it."""
-
-    def __init__(self, machine: str, completed: Completed) -> None:
-        super().__init__(f"command in the guest failed with {completed.ending}: {shlex.join(completed.argv)}",
-                         where=f"machine {machine}", detail=completed.tail)
-        self.completed = completed
 
 
 class Shell:

@@ -18,7 +18,7 @@ import pytest
 
 from harness.kernel.kbuild import Build
 from harness.lab import kept
-from harness.lab.kept import Process
+from harness.lab.process import Process
 from tests.boot.conftest import BOOT
 from tests.boot.test_failures import eventually
 from tests.conftest import PLAN, ROOT

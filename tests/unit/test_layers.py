@@ -23,7 +23,7 @@ ORDER = (
     "plan.claims", "plan.topologies", "plan.plan", "jobs.suites", "report.objdiff_text", "report.objdiff_page",
     "report.model", "report.junit", "report.terminal", "report.progress", "jobs.boots", "report.steps", "jobs.blame",
     "report.blame", "jobs.layouts", "jobs.builds", "engine", "pytest_plugin", "cli.common", "cli.listing", "cli.cache",
-    "cli.compare", "cli.klog", "cli.guests", "cli.main", "__main__",
+    "cli.compare", "cli.klog", "cli.prepare", "cli.guests", "cli.tests", "cli.main", "__main__",
 )
 STRANGERS = (("compare", "vm"), ("compare", "guest"), ("compare", "kernel"), ("kernel", "vm"), ("kernel", "compare"))
 

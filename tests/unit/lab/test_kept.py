@@ -14,7 +14,8 @@ import pytest
 
 from harness.errors import InfraError, UsageError
 from harness.lab import kept
-from harness.lab.kept import Guest, Process, State
+from harness.lab.kept import Guest, State
+from harness.lab.process import Process
 
 STATE = State(plan="p", kernel="patched/both", arch="x86_64", vmlinux="/v", dut="dut", holder=Process(pid=1, started=0))
 GUEST = Guest(name="dut", host="127.0.0.1", port=1, qemu=Process(pid=1, started=0), folder="/f")
