@@ -281,7 +281,7 @@ def _sections(item: pytest.Item) -> list[tuple[str, str]]:
         log = machine.files.console
         events = machine.events[item.config.stash[_SEEN].get(id(machine), 0):]
         if events:
-            titles = [f"{event.kind}: {event.title} [{log}:{event.line}]" for event in events]
+            titles = [f"{event.kind}: {event.title} [{log}:{event.line}]\n  {event.headline}" for event in events]
             found.append((f"{machine.name}: the kernel reported in this test", "\n".join(titles)))
         found.append((f"{machine.name}: the console's last lines ({log})",
                       "\n".join(machine.console.tail()[-_CONSOLE:])))

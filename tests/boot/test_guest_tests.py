@@ -80,7 +80,7 @@ def test_a_failing_test_shows_the_console_and_what_the_kernel_reported_in_its_ti
     assert "dut: the console's last lines" in reports["test_fails"]
     assert "said in the test" in reports["test_fails"]
     assert "the kernel reported in this test" not in reports["test_fails"]
-    assert re.search(r"dut: the kernel reported in this test.*\nWARNING: .*fake\.c:1 .*console\.log:\d+\]",
+    assert re.search(r"dut: the kernel reported in this test.*\nWARNING: .*console\.log:\d+\]\n.*fake\.c:1 ",
                      reports["test_the_kernel_warns"], re.IGNORECASE)
     rows = [json.loads(line) for line in (tmp_path / "out/results.jsonl").read_text().splitlines()]
     detail = next(row["detail"] for row in rows if row["event"] == "finished" and "test_fails" in row["id"])
