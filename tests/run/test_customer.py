@@ -80,12 +80,10 @@ def test_all_eight_kernels_booted_and_left_their_logs(customer: Ran) -> None:
 
 def test_every_suite_ran_where_it_applies(customer: Ran) -> None:
     ran = {(row["id"].rpartition("/")[2], row["variant"]) for row in customer.rows("suite") if row["tests"]}
-    wanted = {("test_link.py", variant) for variant in VARIANTS}
-    wanted |= {("test_semantics.py", variant) for variant in VARIANTS[1:]}
-    wanted |= {("test_bridge.py", variant) for variant in ("br_netfilter", "both")}
-    wanted |= {("test_ipsec_paths.py", variant) for variant in ("xfrm", "both")}
-    wanted |= {("test_ipsec.py", variant) for variant in ("xfrm", "both")}
-    wanted |= {("test_bridged_ipsec.py", "both")}
+    where = {"test_link.py": VARIANTS, "test_semantics.py": VARIANTS[1:], "test_bridged_ipsec.py": ("both",),
+             "test_bridge.py": ("br_netfilter", "both"), "test_bridge_paths.py": ("br_netfilter", "both"),
+             "test_ipsec.py": ("xfrm", "both"), "test_ipsec_paths.py": ("xfrm", "both")}
+    wanted = {(name, variant) for name, variants in where.items() for variant in variants}
     assert ran == wanted
 
 
