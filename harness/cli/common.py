@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the commands of `harness.cli.main`, `cli_compare` and `cli_cache` share: arguments, the store, progress."""
+"""What the commands share: arguments, the store, progress, the folder of a run."""
 
 from __future__ import annotations
 
