@@ -27,6 +27,7 @@ from harness.vm.ssh import Running, Word
 _LINK = 20.0
 """Seconds that a link may take from `ip link set up` until packets pass; e1000 under TCG takes one to three."""
 _BARRIER = 10.0
+_REBOOT = 180.0
 
 # Nothing of IPv6's own accord: duplicate detection would hold addresses back, solicitations be counted as traffic.
 _QUIET = """
@@ -133,6 +134,22 @@ class Lab:
 
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]
+
+    def reboot(self, name: str, *, deadline: Deadline | None = None) -> None:
+        """Boot a machine anew, and give it its place on the wire again; three minutes where there is no `deadline`.
+
+        What tests set up in it beyond the topology is gone.
+
+        Raises:
+            KernelError: it does not come up again, or does not reach its neighbours.
+        """
+        deadline, host = deadline or Deadline.after(_REBOOT), self.hosts[name]
+        host.machine.reboot(deadline=deadline)
+        _configure(self.topology, host, deadline)
+        _await_carrier(self.topology, host, deadline)
+        for network in self.topology.networks:
+            if any(face.machine == name for face in network.faces):
+                _await_neighbours(self, network, deadline)
 
     def check(self, label: str) -> None:
         """Raise what any of the kernels reported until now.

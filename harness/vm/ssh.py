@@ -264,7 +264,9 @@ class Shell:
 
     def _live(self, deadline: Deadline) -> Transport:
         """The connection, made anew where it was lost."""
-        with self._connecting:
+        if not self._connecting.acquire(timeout=deadline.remaining):
+            raise DeadlineExpired(f"logging in: not within {deadline.budget:g} s", where=self.where)
+        try:
             if self._transport is None or not self._transport.is_active():
                 self._transport = dial(self._target, deadline)
                 try:
@@ -274,6 +276,8 @@ class Shell:
                     raise
                 self.logins += 1
             return self._transport
+        finally:
+            self._connecting.release()
 
 
 @contextmanager

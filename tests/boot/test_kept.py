@@ -172,7 +172,7 @@ def test_a_machine_that_dies_leaves_its_console_and_says_why(harness: Run, runti
 
 def test_a_debugger_attaches_with_the_command_that_is_printed(harness: Run) -> None:
     said = harness(*BOOT_BOTH, "--keep", "--gdb").stdout
-    found = re.search(r"debugger for dut: (gdb .*)", said)
+    found = re.search(r"debugger for dut: (.*)", said)
     assert found is not None
     for command, answer in ((f"{found[1]} -batch -ex 'info symbol $pc' -ex detach", "in section .text"),
                             (f"{found[1]} -batch -ex 'x/s &linux_banner' -ex detach", '"Linux version ')):
