@@ -29,7 +29,7 @@ from harness.vm.login import Target, dial, log_in
 from harness.vm.running import Running
 from harness.vm.session import LOST, MOST, GuestCommandFailed, Output, Transport
 from harness.vm.vitals import Vitals
-from harness.vm.words import GO, TAG, Word, command, decode
+from harness.vm.words import GO, TAG, Word, command, texts
 
 __all__ = ["GuestCommandFailed", "Running", "Shell", "Target", "Word", "connect"]
 
@@ -212,7 +212,7 @@ class Shell:
         started = time.monotonic()
         tag = next(self._tags)
         channel = self.open(command(args, tag), deadline)
-        argv = _words(args)
+        argv = texts(args)
         try:
             feeder = session.feed(channel, stdin or b"", lambda: self.progress(f"input of {argv[0]}"))
             for _ in session.pump(channel, output, deadline, lambda: self.late(argv, deadline, output)):
@@ -237,7 +237,7 @@ class Shell:
 
     def _full(self, args: Sequence[Word]) -> Callable[[], None]:
         def full() -> None:
-            raise UsageError(f"{shlex.join(_words(args))}: printed more than {MOST >> 20} MiB", where=self.where,
+            raise UsageError(f"{shlex.join(texts(args))}: printed more than {MOST >> 20} MiB", where=self.where,
                              hint="let it go to a file: run(..., stdout=FILE), or take its lines: on_line=")
         return full
 
@@ -296,8 +296,3 @@ def connect(target: Target, vitals: Vitals, *, deadline: Deadline) -> Iterator[S
             yield shell
     finally:
         shell.hang_up()
-
-
-def _words(args: Sequence[Word]) -> tuple[str, ...]:
-    return tuple(word if isinstance(word, str) else decode(word) if isinstance(word, bytes) else str(word)
-                 for word in args)

@@ -52,3 +52,9 @@ def command(words: Sequence[Word], tag: int | None = None) -> bytes:
 def decode(raw: bytes | bytearray) -> str:
     """What a guest printed; bytes that are not UTF-8 survive as surrogate escapes."""
     return raw.decode(errors="surrogateescape")
+
+
+def texts(words: Sequence[Word]) -> tuple[str, ...]:
+    """`words` as text, for records and messages."""
+    return tuple(word if isinstance(word, str) else decode(word) if isinstance(word, bytes) else str(word)
+                 for word in words)
