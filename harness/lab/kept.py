@@ -9,28 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import select
 import shutil
 import signal
-import stat
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.deadline import Deadline
-from harness.errors import DeadlineExpired, InfraError, UsageError
+from harness.errors import InfraError, UsageError
+from harness.lab.folders import exclusive, held, locked, root
 from harness.lab.process import Process
 
 __all__ = ["Guest", "Kept", "Process", "State", "claim", "end", "find", "labs", "root", "scratch", "why_ended", "write"]
 
 _STATE = "lab.json"
-_LOCK = "lock"
 _SCRATCH = ".scratch-"
 _ORDERLY = 45.0
 """Seconds that the machines of a lab have to power off, and their holder to end."""
@@ -129,24 +126,6 @@ class Kept:
         return found
 
 
-def root() -> Path:
-    """The folder of all kept labs of this user, which nobody else can look into.
-
-    Raises:
-        InfraError: somebody else made it.
-    """
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    folder = (Path(runtime) / "kernel-patch-harness" if runtime and Path(runtime).is_dir()
-              else Path(tempfile.gettempdir()) / f"kernel-patch-harness-{os.getuid()}")
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise InfraError("the folder for labs is not a folder of ours alone", where=str(folder),
-                         hint="remove it, or set XDG_RUNTIME_DIR")
-    return folder
-
-
 @contextmanager
 def claim(name: str) -> Iterator[tuple[Path, int]]:
     """A new folder for a lab, and its lock, held until every copy of the descriptor is closed (flock(2)).
@@ -159,17 +138,16 @@ def claim(name: str) -> Iterator[tuple[Path, int]]:
     if not name.replace("-", "").replace("_", "").isalnum() or name.startswith("-"):
         raise UsageError(f"not a name for a lab: {name!r}", hint="letters, digits, '-' and '_'")
     folder = root() / name
-    with _all_labs():
+    with exclusive():
         _sweep()
-        if folder.is_dir() and not _held(folder):
+        if folder.is_dir() and not held(folder):
             shutil.rmtree(folder)
         try:
             folder.mkdir(mode=0o700)
         except FileExistsError:
             raise UsageError(f"there is a lab called {name!r} already", where=str(folder),
                              hint=f"`harness down {name}` ends it; --name gives another") from None
-        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = locked(folder)
     try:
         yield folder, lock
     finally:
@@ -179,11 +157,10 @@ def claim(name: str) -> Iterator[tuple[Path, int]]:
 @contextmanager
 def scratch() -> Iterator[Path]:
     """A folder for the block. One that a killed harness left is removed by the next."""
-    with _all_labs():
+    with exclusive():
         _sweep()
         folder = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=root()))
-        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = locked(folder)
     try:
         yield folder
     finally:
@@ -201,12 +178,12 @@ def write(folder: Path, state: State) -> None:
 def labs() -> tuple[Kept, ...]:
     """All kept labs, dead ones too, by name."""
     found = []
-    with _all_labs():
+    with exclusive():
         _sweep()
         for folder in sorted(root().iterdir()):
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
                 found.append(Kept(name=folder.name, folder=folder, state=State.read(folder / _STATE),
-                                  held=_held(folder)))
+                                  held=held(folder)))
     return tuple(found)
 
 
@@ -231,7 +208,7 @@ def find(name: str | None) -> Kept:
 
 def why_ended(lab: Kept, deadline: Deadline) -> tuple[str, ...]:
     """What the holder of a lab wrote about its end, line by line; waits for that end. Nothing where it goes on."""
-    if not _until(lambda: not _held(lab.folder), deadline):
+    if not _until(lambda: not held(lab.folder), deadline):
         return ()
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         return tuple(State.read(lab.folder / _STATE).error.splitlines())
@@ -250,7 +227,7 @@ def end(lab: Kept) -> str:
     said = lab.state.error
     if lab.held:
         lab.state.holder.signal(signal.SIGTERM)
-        if not _until(lambda: not _held(lab.folder), Deadline.after(_ORDERLY)):
+        if not _until(lambda: not held(lab.folder), Deadline.after(_ORDERLY)):
             said = f"it did not end within {_ORDERLY:g} s and was killed"
             lab.state.holder.signal(signal.SIGKILL)
         else:
@@ -271,40 +248,8 @@ def _until(condition: Callable[[], bool], deadline: Deadline) -> bool:
     return True
 
 
-def _held(folder: Path) -> bool:
-    """Whether somebody has the folder's lock."""
-    try:
-        lock = os.open(folder / _LOCK, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False
-
-
 def _sweep() -> None:
     """Remove what was left by processes that were killed, but for labs: their consoles may be all that tells why."""
     for folder in root().iterdir():
-        if folder.is_dir() and not _held(folder) and not (folder / _STATE).exists():
+        if folder.is_dir() and not held(folder) and not (folder / _STATE).exists():
             shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _all_labs() -> Iterator[None]:
-    """Nobody else makes a lab, or looks for dead ones, in the block."""
-    with (root() / ".lock").open("w") as lock:
-        deadline = Deadline.after(_ORDERLY)
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if deadline.expired:
-                    raise DeadlineExpired("another harness has the folder of labs and does not let go of it",
-                                          where=str(root())) from None
-                time.sleep(_LOOK)
-        yield
