@@ -23,6 +23,7 @@ from harness.cli import cache as cli_cache
 from harness.cli import common as cli_common
 from harness.cli import compare as cli_compare
 from harness.cli import klog as cli_klog
+from harness.cli import kselftest as cli_kselftest
 from harness.cli.common import ARCH, CACHE, JSON, PLAN, QUIET, VARIANT, open_store
 from harness.errors import ExitCode, HarnessError, InfraError, UsageError
 
@@ -229,6 +230,7 @@ def list_(what: str, plan: Path | None, as_json: bool) -> None:
 
 cli.add_command(cli_cache.cache)
 cli.add_command(cli_klog.klog)
+cli.add_command(cli_kselftest.kselftest)
 for _command in (cli_compare.objdiff, cli_compare.blame, cli_compare.size, cli_compare.layout):
     cli.add_command(_command)
 

@@ -147,7 +147,7 @@ class Lab:
             InfraError: QEMU does not start.
         """
         started = time.monotonic()
-        with self._machine(build) as machine:
+        with self.machine(build) as machine:
             release = machine.run("uname", "-r").stdout.strip()
             answered = time.monotonic() - started
         if not release:
@@ -182,7 +182,7 @@ class Lab:
 
     def shell(self, build: Build, command: str | None) -> int:
         """Boot a kernel and run a command, or an interactive shell, in it; the exit code."""
-        with self._machine(build) as machine:
+        with self.machine(build) as machine:
             if command is None:
                 self.progress(f"{build.name} is up; its console: {machine.files.console}; exit ends it")
                 return proc.foreground(machine.ssh_argv())
@@ -191,7 +191,13 @@ class Lab:
             return done.returncode
 
     @contextmanager
-    def _machine(self, build: Build) -> Iterator[Machine]:
+    def machine(self, build: Build) -> Iterator[Machine]:
+        """Boot a kernel in one machine for a block.
+
+        Raises:
+            KernelError: it does not boot, or reports something until it ends.
+            InfraError: QEMU does not start.
+        """
         limits = self.plan.lab
         spec = MachineSpec(name="dut", kernel=build.image, initrd=(self.rootfs,), arch=self.arch, accel=self.accel.name,
                            memory_mib=limits.memory, cpus=limits.cpus)
