@@ -23,6 +23,7 @@ from harness.cli import common as cli_common
 from harness.cli import compare as cli_compare
 from harness.cli import guests as cli_guests
 from harness.cli import klog as cli_klog
+from harness.cli import kselftest as cli_kselftest
 from harness.cli import tests as cli_tests
 from harness.cli.common import ACCEL, ARCH, CACHE, JSON, PLAN, QUIET, VARIANT, open_store
 from harness.errors import ExitCode, HarnessError
@@ -197,7 +198,8 @@ def list_(what: str, plan: Path | None, as_json: bool) -> None:
 
 cli.add_command(cli_cache.cache)
 for _command in (cli_compare.objdiff, cli_compare.blame, cli_compare.size, cli_compare.layout, cli_klog.klog,
-                 cli_guests.boot, cli_guests.exec_, cli_guests.console, cli_guests.down, cli_tests.test):
+                 cli_kselftest.kselftest, cli_guests.boot, cli_guests.exec_, cli_guests.console, cli_guests.down,
+                 cli_tests.test):
     cli.add_command(_command)
 
 

@@ -147,7 +147,7 @@ class Lab:
             InfraError: QEMU does not start.
         """
         started = time.monotonic()
-        with self._machine(build) as machine:
+        with self.machine(build) as machine:
             release = machine.run("uname", "-r").stdout.strip()
             answered = time.monotonic() - started
         if not release:
@@ -185,7 +185,13 @@ class Lab:
             topologies=tuple(map(to_json, self.plan.topologies)))
 
     @contextmanager
-    def _machine(self, build: Build) -> Iterator[Machine]:
+    def machine(self, build: Build) -> Iterator[Machine]:
+        """Boot a kernel in one machine for a block.
+
+        Raises:
+            KernelError: it does not boot, or reports something until it ends.
+            InfraError: QEMU does not start.
+        """
         limits = self.plan.lab
         spec = MachineSpec(name="dut", kernel=build.image, initrd=(self.rootfs,), arch=self.arch, accel=self.accel.name,
                            memory_mib=limits.memory, cpus=limits.cpus)

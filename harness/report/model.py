@@ -59,7 +59,7 @@ def to_json(report: RunReport) -> dict[str, object]:
         "seconds": round(report.seconds, 1), "exit_code": int(report.code), "error": clean(report.error),
         "host": report.host, "sandbox": report.sandbox, "inputs": report.inputs,
         "claims": [dataclasses.asdict(claim) for claim in report.claims],
-        "rows": [_row(row) for row in report.rows],
+        "rows": [row_to_json(row) for row in report.rows],
         "builds": list(report.builds),
     }
 
@@ -69,7 +69,8 @@ def clean(text: str) -> str:
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
-def _row(row: Row) -> dict[str, object]:
+def row_to_json(row: Row) -> dict[str, object]:
+    """A row as `results.json` holds it."""
     value = dataclasses.asdict(row)
     value["seconds"] = round(row.seconds, 2)
     value["evidence"] = clean(row.evidence)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -17,18 +19,28 @@ _DETAIL_LINES = 12
 
 def show(report: RunReport, console: Console) -> None:
     """Print the table, the claims' sentences, and the detail of every row that did not pass."""
-    table = Table(title=f"{report.plan}", title_justify="left", expand=False, pad_edge=False)
-    for heading in ("what", "variant", "verdict"):
-        table.add_column(heading, no_wrap=heading != "what", overflow="fold")
-    table.add_column("evidence", overflow="fold")
-    for row in report.rows:
-        table.add_row(escape(_label(row)), escape(row.variant), f"[{_STYLE[row.verdict]}]{row.verdict}[/]",
-                      escape(clean(row.evidence)))
-    console.print(table)
+    show_rows(report.plan, report.rows, console)
     for claim in report.claims:
         console.print(f"{escape(claim.id)}: {escape(clean(claim.says))}", style="dim")
     console.print(f"sandbox: {escape(clean(report.sandbox))}", style="dim")
-    for row in report.rows:
+    show_detail(report.rows, console)
+
+
+def show_rows(title: str, rows: Sequence[Row], console: Console) -> None:
+    """Print rows as a table."""
+    table = Table(title=title, title_justify="left", expand=False, pad_edge=False)
+    for heading in ("what", "variant", "verdict"):
+        table.add_column(heading, no_wrap=heading != "what", overflow="fold")
+    table.add_column("evidence", overflow="fold")
+    for row in rows:
+        table.add_row(escape(_label(row)), escape(row.variant), f"[{_STYLE[row.verdict]}]{row.verdict}[/]",
+                      escape(clean(row.evidence)))
+    console.print(table)
+
+
+def show_detail(rows: Sequence[Row], console: Console) -> None:
+    """Print the detail of every row that failed."""
+    for row in rows:
         if row.verdict in (Verdict.FAIL, Verdict.ERROR) and row.detail:
             console.print(f"\n[{_STYLE[row.verdict]}]{row.verdict}[/] {escape(_label(row))} {escape(row.variant)}")
             for line in row.detail[:_DETAIL_LINES]:

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The kernel's own tests on base and on patched: what each earned, side by side, and whose fault a failure is.
+
+A test that fails before the series as well is not the series' fault; it is shown as skipped, with what it said. What
+a kernel reports while a test runs is a failure of that test, whatever the test says of itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from harness import ktap
+from harness.claims import Row, TestResult, Verdict
+from harness.deadline import Deadline
+from harness.errors import DeadlineExpired, KernelError
+from harness.kernel.kbuild import Build
+from harness.kernel.selftests import Selftest
+from harness.vm.handle import Machine
+
+_SKIP = 4
+"""kselftest.h: KSFT_SKIP."""
+_UNLIMITED = 600
+"""Seconds for a test whose collection sets no limit."""
+_SLOWER = 5
+"""How much longer a test may take in an emulated guest than its collection says."""
+_TIMED_OUT = 124
+_LINES = 20
+_RUN = 'cd "/tmp/selftests/$1" && exec timeout -k 5 "$2" ./"$3"'
+
+Booted = Callable[[Build], AbstractContextManager[Machine]]
+"""Boots a kernel for a block."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a test earned on one kernel.
+
+    Attributes:
+        verdict: PASS, FAIL or SKIP.
+        reason: in a few words.
+        said: the end of its output.
+        cases: its own results, where it reports in KTAP.
+    """
+
+    verdict: Verdict
+    reason: str = ""
+    said: tuple[str, ...] = ()
+    cases: tuple[ktap.Case, ...] = ()
+    seconds: float = 0.0
+
+
+def judge(code: int, output: str, seconds: float) -> Outcome:
+    """What a test's exit code and output say (kselftest/runner.sh); KTAP results count before the exit code.
+
+    A report that is not whole fails: a test that died in the middle has not passed.
+    """
+    lines = output.splitlines()
+    said = tuple(lines[-_LINES:])
+    if code == _TIMED_OUT:
+        return Outcome(verdict=Verdict.FAIL, reason=f"still running after {seconds:.0f} s", said=said, seconds=seconds)
+    if code == _SKIP:
+        reason = next((line for line in reversed(lines) if "skip" in line.lower()), said[-1] if said else "it skipped")
+        return Outcome(verdict=Verdict.SKIP, reason=reason.strip(), said=said, seconds=seconds)
+    report = ktap.parse(lines) if any(line.lstrip("# ").startswith("1..") for line in lines) else None
+    cases = report.cases if report else ()
+    failed = [case.name for case in cases if case.failed]
+    if code == 0 and not failed:
+        return Outcome(verdict=Verdict.PASS, said=said, cases=cases, seconds=seconds,
+                       reason=f"{len(cases)} cases" if cases else "")
+    reason = f"exit code {code}" if code else f"{len(failed)} cases failed: {failed[0]}"
+    last = next((line for line in reversed(lines) if "fail" in line.lower()), "")
+    reason = f"{reason}: {last.strip()}" if last else reason
+    return Outcome(verdict=Verdict.FAIL, reason=reason, said=said, cases=cases, seconds=seconds)
+
+
+def run(machine: Machine, test: Selftest, archive: bytes) -> Outcome:
+    """Run a test in a guest, as root, in its own folder.
+
+    Raises:
+        KernelError: the guest's kernel is not well any more.
+    """
+    machine.put("/tmp/selftests.tar", archive)  # noqa: S108 - in the guest
+    machine.shell("rm -rf /tmp/selftests; mkdir -p /var/run/netns; cd /tmp && tar xf selftests.tar; rm selftests.tar")
+    limit = _SLOWER * test.seconds if test.seconds else _UNLIMITED
+    began = time.monotonic()
+    try:
+        done = machine.run("sh", "-c", f"({_RUN}) 2>&1", "sh", test.collection, limit, test.name, check=False,
+                           deadline=Deadline.after(limit + 30))
+    except DeadlineExpired:
+        return Outcome(verdict=Verdict.FAIL, reason=f"still running after {limit} s", seconds=time.monotonic() - began)
+    machine.check()
+    return judge(done.returncode, done.stdout, time.monotonic() - began)
+
+
+def on_kernel(build: Build, tests: Sequence[Selftest], packed: Mapping[str, bytes],
+              booted: Booted, progress: Callable[[str], None]) -> dict[str, Outcome]:
+    """Run tests on a kernel, each in a machine of its own: what one leaves behind does not meet the next."""
+    found: dict[str, Outcome] = {}
+    for test in tests:
+        progress(f"{test.id} on {build.name}")
+        began = time.monotonic()
+        try:
+            with booted(build) as machine:
+                found[test.id] = run(machine, test, packed[test.id])
+        except KernelError as error:
+            found[test.id] = Outcome(verdict=Verdict.FAIL, reason=error.what, said=error.detail[:_LINES],
+                                     seconds=time.monotonic() - began)
+    return found
+
+
+def compare(variant: str, tests: Sequence[Selftest], base: Mapping[str, Outcome],
+            patched: Mapping[str, Outcome]) -> Iterator[Row]:
+    """A row for each test: what the series did to it."""
+    for test in tests:
+        before, after = base[test.id], patched[test.id]
+        verdict, evidence = _verdict(before, after)
+        results = tuple(TestResult(id=f"{test.id} on {side}", verdict=each.verdict, reason=each.reason,
+                                   seconds=each.seconds, detail=each.said)
+                        for side, each in (("base", before), ("patched", after)))
+        detail = (*(f"base: {line}" for line in before.said if before.verdict is Verdict.FAIL),
+                  *(f"patched: {line}" for line in after.said if after.verdict is Verdict.FAIL))
+        yield Row(kind="selftest", id=test.id, variant=variant, verdict=verdict, evidence=evidence, detail=detail,
+                  tests=results, seconds=before.seconds + after.seconds)
+
+
+def _verdict(before: Outcome, after: Outcome) -> tuple[Verdict, str]:
+    words = f"base: {_words(before)}; patched: {_words(after)}"
+    if after.verdict is Verdict.FAIL and before.verdict is Verdict.FAIL:
+        return Verdict.SKIP, f"fails before the series, too: {after.reason}"
+    if after.verdict is Verdict.SKIP and before.verdict is Verdict.PASS:
+        return Verdict.FAIL, f"no longer runs: {words}"
+    return after.verdict, after.reason if before.verdict is after.verdict and after.reason else words
+
+
+def _words(outcome: Outcome) -> str:
+    return f"{outcome.verdict} ({outcome.reason})" if outcome.reason else str(outcome.verdict)
