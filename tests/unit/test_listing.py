@@ -17,8 +17,8 @@ PLAN = """\
 source: {debian: linux-source-6.1, version: 6.1-1, sha256: abc}
 series: series/*.patch
 variants:
-  small: [qemu-x86_64, net]
-  large: [qemu-x86_64, net, nics]
+  small: [qemu, net]
+  large: [qemu, net, nics]
 topologies:
   triangle:
     machines: {a: {kernel: base, nics: {x: ab}}, b: {nics: {x: ab}}}
