@@ -8,6 +8,7 @@ this process has other threads: a copy would have their locks without them.
 
 from __future__ import annotations
 
+import contextlib
 import marshal
 import os
 import signal
@@ -31,16 +32,30 @@ def shared(work: Callable[[T], Any], items: Sequence[T], copies: int) -> list[An
         work: depends on nothing but its argument; what it returns is made of plain values only, as marshal writes them.
         copies: how many processes there are to be, this one included.
     """
-    count = min(copies, len(items)) if threading.active_count() == 1 else 1
-    helpers = [_Helper(work, items[number::count]) for number in range(1, count)]
+    count = max(min(copies, len(items)), 1) if threading.active_count() == 1 else 1
+    if count == 1:
+        return [work(item) for item in items]
+    helpers: list[_Helper] = []
     try:
-        done = [[work(item) for item in items[::max(count, 1)]], *(helper.result() for helper in helpers)]
+        with contextlib.suppress(OSError):  # where no more processes are to be had, their work is done here
+            for number in range(1, count):
+                helpers.append(_Helper(work, items[number::count]))  # noqa: PERF401 - what there is has to be ended
+        done = [_until_error(work, items[::count]), *(helper.result() for helper in helpers)]
     finally:
         for helper in helpers:
             helper.end()
-    for number in range(1, count):
-        done[number] += [work(item) for item in items[number::count][len(done[number]):]]
-    return [done[index % count][index // count] for index in range(len(items))]
+    done += [[] for _ in range(count - len(done))]
+    return [done[at % count][at // count] if at // count < len(done[at % count]) else work(items[at])
+            for at in range(len(items))]
+
+
+def _until_error(work: Callable[[T], Any], items: Sequence[T]) -> list[Any]:
+    """What comes out of the items before the first that fails; that one is met again in its turn among all."""
+    found = []
+    with contextlib.suppress(Exception):
+        for item in items:
+            found.append(work(item))  # noqa: PERF401 - what there is before an error is kept
+    return found
 
 
 class _Helper:
@@ -48,7 +63,12 @@ class _Helper:
 
     def __init__(self, work: Callable[[T], Any], items: Sequence[T]) -> None:
         self._read, write = os.pipe()
-        self._process = os.fork()
+        try:
+            self._process = os.fork()
+        except OSError:
+            os.close(self._read)
+            os.close(write)
+            raise
         if self._process == 0:
             _compute(work, items, write)
         os.close(write)
@@ -72,13 +92,9 @@ class _Helper:
 
 def _compute(work: Callable[[T], Any], items: Sequence[T], write: int) -> None:
     """The life of a copy; never returns."""
-    found = []
     try:
-        try:
-            for item in items:
-                found.append(work(item))  # noqa: PERF401 - what there is before an error is kept
-        finally:
-            with os.fdopen(write, "wb") as pipe:
-                pipe.write(marshal.dumps(found))
+        found = _until_error(work, items)
+        with os.fdopen(write, "wb") as pipe:
+            pipe.write(marshal.dumps(found))
     finally:
         os._exit(0)

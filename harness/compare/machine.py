@@ -128,7 +128,7 @@ MACHINES: Mapping[int, Machine] = {
         ),
     ),
     EM_386: Machine(
-        name="i386", folds=True, pc_bias={R_386_PLT32: 4},
+        name="i386", folds=True, pc_bias={R_386_PC32: 4, R_386_PLT32: 4},
         # psABI i386: 32, PC32, GOT32, PLT32, GOTOFF, GOTPC, 16, PC16, 8, PC8
         rel_widths={1: 4, 2: 4, 3: 4, 4: 4, 9: 4, 10: 4, 20: 2, 21: 2, 22: 1, 23: 1},
         # GOT32, GOT32X

@@ -59,7 +59,7 @@ TABLES: tuple[Table, ...] = (
     # searched for an address, or sorted at build time or at boot
     _row("exception table", "__ex_table", Layout(12, (0, 4)), _PAIR, pointers=(2,)),
     _row("bug table", "__bug_table", Layout(12, (0, 4)), Layout(24, (0, 8)), _LONG, pointers=(2, 1)),
-    _row("jump labels", "__jump_table", Layout(16, (0, 4, 8)), pointers=(3,)),
+    _row("jump labels", "__jump_table", Layout(16, (0, 4, 8)), Layout(12, (0, 4, 8)), pointers=(3,)),
     _row("static calls", ".static_call_sites", _PAIR, pointers=(2,)),
     _row("ftrace sites", "__mcount_loc", _LONG, _SHORT, pointers=(1,)),
     _row("ftrace sites", "__patchable_function_entries", pointers=(1,)),

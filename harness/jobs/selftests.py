@@ -67,6 +67,9 @@ def judge(code: int, output: str, seconds: float) -> Outcome:
     report = ktap.parse(lines) if any(line.lstrip("# ").startswith("1..") for line in lines) else None
     cases = report.cases if report else ()
     failed = [case.name for case in cases if case.failed]
+    if code == 0 and not failed and report is not None and report.problems:
+        return Outcome(verdict=Verdict.FAIL, reason=f"the report is not whole: {report.problems[0]}", said=said,
+                       cases=cases, seconds=seconds)
     if code == 0 and not failed:
         return Outcome(verdict=Verdict.PASS, said=said, cases=cases, seconds=seconds,
                        reason=f"{len(cases)} cases" if cases else "")

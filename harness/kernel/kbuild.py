@@ -159,8 +159,8 @@ def cached(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, stor
 
 
 def arch_of(entry: Path) -> str:
-    """The name of the architecture that a build in the cache is for; empty where it was built before that was kept."""
-    return str(json.loads((entry / "build.json").read_text(encoding="utf-8")).get("arch", ""))
+    """The name of the architecture that a build in the cache is for; before that was kept, there was x86_64 only."""
+    return str(json.loads((entry / "build.json").read_text(encoding="utf-8")).get("arch", "x86_64"))
 
 
 def _key(tree: Tree, config: Config, arch: Arch, toolchain: Toolchain, store: Store, again: str) -> str:

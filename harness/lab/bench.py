@@ -218,7 +218,9 @@ def _configure(topology: Topology, host: Host, deadline: Deadline) -> None:
     names = {name: found.get(address) or host.machine.nic(name) for name, address in wanted.items()}
     renames = [f"link set {now} name {name}" for name, now in names.items() if now != name]
     batch = "".join(f"{line}\n" for line in (*renames, *topologies.commands(topology, host.name)))
-    host.machine.shell(f"{_QUIET}{_FORWARD if station.forward else ''}\nip -batch -", stdin=batch.encode(),
+    turned = "".join(f"ethtool -K {name} {' '.join(f'{offload} off' for offload in wrong)}\n"
+                     for name, wrong in topologies.wrong_offloads(host.machine.spec))
+    host.machine.shell(f"{_QUIET}{_FORWARD if station.forward else ''}\nip -batch -\n{turned}", stdin=batch.encode(),
                        deadline=deadline)
 
 

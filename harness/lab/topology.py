@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
+from harness.vm import nic as nics
 from harness.vm.nic import DEFAULT_MODEL, Link, Nic, check_name
 from harness.vm.qemu import MachineSpec
 
@@ -220,6 +221,11 @@ def _commands(topology: Topology, station: Station) -> Iterator[str]:
     for network, gateway in routes(topology, station.name):
         yield f"route add {network.ipv4} via {gateway.ipv4.ip}"
         yield f"route add {network.ipv6} via {gateway.ipv6.ip}"
+
+
+def wrong_offloads(spec: MachineSpec) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The cards of a machine that have offloads to be turned off, and which (`Model.wrong_offloads`)."""
+    return tuple((nic.name, wrong) for nic in spec.nics if (wrong := nics.model(nic.model).wrong_offloads))
 
 
 def interfaces(topology: Topology, machine: str) -> Sequence[str]:

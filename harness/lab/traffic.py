@@ -34,6 +34,9 @@ _UDP_HEADER, _FRAGMENT = 8, 1400
 """Bytes that a fragment carries of a datagram, with room for tunnels in 1500."""
 _ROOM = 2
 """A part is so many times smaller than the ring that takes it: other frames come, too."""
+_OUTSTANDING_BYTES = 32_768
+"""And so many bytes of them: the kernel answers from one socket with a send buffer (icmp_init() in net/ipv4/icmp.c),
+and drops what goes beyond it while a card, as vmxnet3, is slow to say what it has sent."""
 _SUMMARY = re.compile(r"^(\d+) packets transmitted, (\d+) received(?:, \+(\d+) duplicates)?(?:, \+(\d+) errors)?", re.M)
 
 
@@ -127,7 +130,7 @@ def _echo_replies(host: Host, address: str) -> int:
 
 def flood(host: Host, address: str, *, count: int, size: int = 56, seconds: float = 60.0) -> Pings:
     """Send `count` echo requests as fast as answers come, for at most `seconds`; a lost answer costs 10 ms."""
-    outstanding = min(_OUTSTANDING, _at_once((host,), size) // size or _OUTSTANDING)
+    outstanding = min(_OUTSTANDING, _at_once((host,), size) // size or _OUTSTANDING, max(1, _OUTSTANDING_BYTES // size))
     done = host.run("timeout", "-s", "INT", f"{seconds:g}", "ping", "-n", "-q", "-f", "-l", outstanding, "-c", count,
                     "-s", size, "-W", 5, "-M", "dont", address, check=False, deadline=Deadline.after(seconds + 20))
     return parse_ping(done.stdout + done.stderr)

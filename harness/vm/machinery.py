@@ -132,11 +132,11 @@ MACHINERY = {
         handle_(irq|edge_irq|fasteoi_irq|level_irq|domain_irq)\w* _*handle_irq\w* generic_handle\w* gic_handle_irq
         _*irq_svc call_on_irq_stack\w* do_interrupt_handler interrupt_entry
         rcu_(check_callbacks|sched_clock_irq|pending)\w* _*rcu_(pending|check)\w* check_cpu_stall\w*
-        print_(other_)?cpu_stall\w* print_cpu_stall\w* rcu_dump_cpu_stacks\w* sched_show_task nmi_\w+ (default_)?do_nmi
-        end_repeat_nmi perf_event_nmi\w* arch_trigger_\w+ trigger_\w+backtrace\w* sched_clock_irq watchdog\w*
-        is_softlockup scheduler_tick task_tick\w* profile_tick local_apic_timer\w* arch_timer\w* invoke_softirq
-        do_softirq_own_stack apic_\w+ show_state\w* panic_smp\w* dump_cpu_task lapic\w* csd_\w+ _*irqentry_\w+
-        _*idtentry\w* run_(irq|sysvec)_on_irqstack\w* reschedule_interrupt __sysvec\w* instr_\w+
+        print_(other_)?cpu_stall\w* print_cpu_stall\w* rcu_dump_cpu_stacks\w* sched_show_task \w*nmi\w*
+        (default_)?do_nmi end_repeat_nmi perf_event_nmi\w* arch_trigger_\w+ trigger_\w+backtrace\w* sched_clock_irq
+        watchdog\w* is_softlockup scheduler_tick task_tick\w* profile_tick local_apic_timer\w* arch_timer\w*
+        invoke_softirq do_softirq_own_stack apic_\w+ show_state\w* panic_smp\w* dump_cpu_task lapic\w* csd_\w+
+        _*irqentry_\w+ _*idtentry\w* run_(irq|sysvec)_on_irqstack\w* reschedule_interrupt __sysvec\w* instr_\w+
         smp_call_function_(single_)?interrupt\w* generic_smp_call\w* _*flush_smp_call\w* stop_this_cpu x86_64_start\w*
         preempt_schedule_irq rcu_gp_\w+ rcu_sched_clock_irq retint_\w+
     """),

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_CPU = re.compile(r"^CPU#(?P<cpu>\d+)", re.MULTILINE)
+_CPU = re.compile(r"^CPU#(?=\d)", re.MULTILINE)
+_NUMBER = re.compile(r"\d+")
 _PC = re.compile(r"\b(?:RIP|EIP|PC|pc|NIP)\s*=\s*(?P<pc>[0-9a-f]{8,16})\b")
 _LEVEL = re.compile(r"\bCPL=(?P<level>\d)|\bEL(?P<exception>\d)[th]\b")
 _HALTED = re.compile(r"\bHLT=1\b")
@@ -40,15 +41,14 @@ class Cpu:
 
 def parse(text: str) -> tuple[Cpu, ...]:
     """The CPUs of a register dump; those without an instruction pointer are left out."""
-    marks = [*_CPU.finditer(text)]
     found = []
-    for mark, end in zip(marks, [*(mark.start() for mark in marks[1:]), len(text)], strict=True):
-        block = text[mark.end():end]
-        pc, level, flags = _PC.search(block), _LEVEL.search(block), _FLAGS.search(block)
-        if pc is None:
+    for block in _CPU.split(text)[1:]:
+        number, pc = _NUMBER.match(block), _PC.search(block)
+        level, flags = _LEVEL.search(block), _FLAGS.search(block)
+        if number is None or pc is None:
             continue
         user = level is not None and (level["level"] == "3" or level["exception"] == "0")
-        found.append(Cpu(number=int(mark["cpu"]), pc=int(pc["pc"], 16), user=user,
+        found.append(Cpu(number=int(number[0]), pc=int(pc["pc"], 16), user=user,
                          halted=_HALTED.search(block) is not None,
                          deaf=int(flags["flags"], 16) & _INTERRUPTS == 0 if flags else None))
     return tuple(found)

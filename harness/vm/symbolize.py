@@ -128,15 +128,15 @@ def size_fits(printed: int, real: int) -> bool:
 
 
 def _file(program: Any, index: int) -> str:
-    version = program.header.version
-    entry = program.header.file_entry[index - (0 if version >= 5 else 1)]
-    folders = program.header.include_directory
-    number = entry.dir_index - (0 if version >= 5 else 1)
+    """A file of a line program, as a path from the folder that was compiled in, where it is below that."""
+    header = program.header
+    own = 1 if header.version < 5 else 0  # the number of the first entry
+    entry = header.file_entry[index - own]
     name = str(entry.name.decode())
-    if not 0 <= number < len(folders) or name.startswith("/"):
+    # Number 0 is the folder that was compiled in (DWARF 5, 6.2.4), which older versions do not list.
+    if name.startswith("/") or entry.dir_index == 0:
         return name
-    folder = str(folders[number].decode())
-    return name if folder in ("", ".") else f"{folder}/{name}"
+    return f"{header.include_directory[entry.dir_index - own].decode()}/{name}"
 
 
 def _functions(data: mmap.mmap) -> Iterator[tuple[int, int, str]]:

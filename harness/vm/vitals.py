@@ -26,6 +26,11 @@ _GRACE = 5.0
 """Seconds that a broken connection waits for its cause to come over the console."""
 
 
+def _place(event: KernelEvent) -> int:
+    """Where an event stands among others; what is not in the log comes last."""
+    return event.line or sys.maxsize
+
+
 class Vitals:
     """The state of one machine's kernel and QEMU.
 
@@ -55,7 +60,7 @@ class Vitals:
         """What the kernel reported until now, in the order of the log; an end without a word is a report, too."""
         with self.changed:
             self._failure()
-            return tuple(sorted(self._events, key=lambda event: event.line))
+            return tuple(sorted(self._events, key=_place))
 
     @property
     def ended(self) -> bool:
@@ -209,7 +214,7 @@ class Vitals:
     def _failure(self) -> HarnessError | None:
         if self._held:
             return None
-        fatal = sorted((event for event in self._events if event.fatal), key=lambda event: event.line)
+        fatal = sorted((event for event in self._events if event.fatal), key=_place)
         if fatal:
             return self._error(fatal)
         if self._ended and not self._expected:
@@ -224,8 +229,8 @@ class Vitals:
         """The event for a machine that has ended though nobody asked it to and nothing was reported."""
         seen = self._witness()
         how = "by a triple fault" if any("Triple fault" in line for line in seen) else "reset or powered off"
-        return KernelEvent(kind=Kind.REBOOT, title="unexpected kernel reboot", lines=(*self.tail(), *seen),
-                           line=sys.maxsize, headline=f"the machine has ended without a word: {how}")
+        return KernelEvent(kind=Kind.REBOOT, title="unexpected kernel reboot", lines=(*seen, *self.tail()),
+                           headline=f"the machine has ended without a word: {how}")
 
     def _error(self, fatal: list[KernelEvent]) -> KernelError:
         """The error for `fatal`: the first report is the cause; a panic or reboot that followed is its consequence."""
@@ -236,7 +241,7 @@ class Vitals:
         lines = first.lines[:DETAIL_LINES]
         cut = [f"({len(first.lines) - DETAIL_LINES} more lines in the log)"] if len(first.lines) > DETAIL_LINES else []
         said = "" if any(first.headline in line for line in lines) else f": {first.headline}"
-        where = f"{self.log}:{first.line}" if 0 < first.line < sys.maxsize else str(self.log)
+        where = f"{self.log}:{first.line}" if first.line else str(self.log)
         return KernelError(f"{self.name}: {first.kind}: {first.title}{said}", where=where,
                            detail=(*lines, *cut, *then), hint=first.note or None)
 

@@ -48,6 +48,17 @@ def test_an_error_is_the_one_there_would_be_without(bad: int) -> None:
     assert children() == before
 
 
+@pytest.mark.parametrize("bad", [(0, 1), (1, 2), (2, 3), (4, 5), (1, 3), (5, 3)])
+def test_of_several_errors_it_is_the_first(bad: tuple[int, ...]) -> None:
+    def work(number: int) -> int:
+        if number in bad:
+            raise ValueError(number)
+        return number
+
+    with pytest.raises(ValueError, match=f"^{min(bad)}$"):
+        forks.shared(work, range(6), 2)
+
+
 def test_what_a_killed_copy_did_not_send_is_done_here() -> None:
     own = os.getpid()
 
@@ -57,6 +68,14 @@ def test_what_a_killed_copy_did_not_send_is_done_here() -> None:
         return number
 
     assert forks.shared(work, range(8), 2) == list(range(8))
+
+
+def test_without_more_processes_it_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "fork", none)
+    assert forks.shared(lambda number: number, range(9), 3) == list(range(9))
 
 
 def test_an_interrupt_ends_the_copies() -> None:

@@ -31,6 +31,8 @@ def layout(section: str, size: int, *offsets: int) -> Layout | None:
     ("__ex_table", 12, (0, 4, 8), None),
     ("__ex_table", 24, (0, 4, 12, 20), None),
     ("__jump_table", 16, (0, 4, 8), Layout(16, (0, 4, 8))),
+    ("__jump_table", 48, (0, 4, 8, 16, 20, 24, 32, 36, 40), Layout(16, (0, 4, 8))),
+    ("__jump_table", 36, (0, 4, 8, 12, 16, 20, 24, 28, 32), Layout(12, (0, 4, 8))),  # i386, arm
     (".altinstructions", 28, (0, 4, 14, 18), Layout(14, (0, 4))),
     (".orc_unwind_ip", 8, (0, 4), Layout(4, (0,))),
     (".orc_unwind_ip", 0, (), None),

@@ -54,6 +54,42 @@ def test_sources_of_another_architecture_are_the_hosts_places() -> None:
     assert apt.parse_sources("", arch.get("arm64"), None) == ""
 
 
+@pytest.mark.parametrize("fetched", [True, False])
+def test_one_list_that_cannot_be_had_is_said_and_none_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                                                  fetched: bool) -> None:
+    def fails(*arguments: object, **_: object) -> proc.Completed:
+        if fetched:
+            (tmp_path / "made/lists/mirror_main_binary-arm64_Packages.lz4").write_bytes(b"x")
+        raise InfraError("apt could not provide the guest's packages", detail=("E: Failed to fetch security",))
+
+    targets = proc.Completed(argv=("apt-get",), returncode=0, stdout="http://mirror/ stable main\n", stderr="",
+                             seconds=0)
+    monkeypatch.setattr(apt, "_apt", fails)
+    monkeypatch.setattr(apt.proc, "run", lambda *_, **__: targets)
+    (tmp_path / "made").mkdir()
+    told: list[str] = []
+
+    def fetch() -> None:
+        apt.fetch_lists(arch.get("arm64"), tmp_path / "made", tmp_path, deadline=Deadline.after(9),
+                         progress=told.append)
+
+    if fetched:
+        fetch()
+        assert told == ["apt-get update for arm64: E: Failed to fetch security"]
+    else:
+        with pytest.raises(InfraError, match="Failed to fetch security"):
+            fetch()
+        assert told == []
+    assert "deb [arch=arm64" in (tmp_path / "made/sources.list").read_text()
+
+
+def test_a_host_without_lists_of_debian_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nothing = proc.Completed(argv=("apt-get",), returncode=0, stdout="", stderr="", seconds=0)
+    monkeypatch.setattr(apt.proc, "run", lambda *_, **__: nothing)
+    with pytest.raises(InfraError, match="no package lists of Debian"):
+        apt.fetch_lists(arch.get("arm64"), tmp_path, tmp_path, deadline=Deadline.after(9), progress=lambda _: None)
+
+
 def test_applets_are_read_from_the_program() -> None:
     table = b"\0[\0[[\0acpid\0ar\0yes\0zcat\0"
     assert rootfs.parse_applets(b"\x7fELF\0 usage" + table + b"\0/var/log/wtmp\0") == (

@@ -122,6 +122,11 @@ def test_the_links_of_multipath_share_nothing() -> None:
     assert links == {6: {"upper"}, 7: {"lower"}}
 
 
+def test_what_qemu_gets_wrong_is_turned_off() -> None:
+    for model, wrong in (("e1000", ()), ("vmxnet3", (("port0", ("tso",)), ("port1", ("tso",))))):
+        assert topology.wrong_offloads(topology.specs(BRIDGE, TEMPLATE, model=model)[1]) == wrong
+
+
 def test_a_links_mtu_is_that_of_the_cards_on_it() -> None:
     jumbo = replace(SEGMENT, links=(Link(name="segment", mtu=9000),))
     assert topology.commands(jumbo, "c")[0] == "link set lan0 mtu 9000"

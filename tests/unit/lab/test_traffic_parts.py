@@ -48,7 +48,7 @@ def test_what_may_be_on_its_way_fits_half_the_smallest_ring(models: tuple[str, .
 
 
 @pytest.mark.parametrize(("model", "size", "outstanding"), [
-    ("e1000", 3000, 32), ("rtl8139", 56, 32), ("rtl8139", 3000, 10)])
+    ("e1000", 56, 32), ("e1000", 3000, 10), ("e1000", 60_000, 1), ("rtl8139", 56, 32), ("rtl8139", 8000, 4)])
 def test_a_flood_keeps_to_it(model: str, size: int, outstanding: int) -> None:
     one = host(model)
     traffic.flood(one, "10.0.0.1", count=10, size=size)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The kernel's own tests: which there are, what goes into the guest, and what exit codes and KTAP come to."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from harness.claims import Verdict
+from harness.errors import UsageError
+from harness.jobs import selftests as job
+from harness.jobs.selftests import Outcome, judge
+from harness.kernel import selftests
+from harness.kernel.selftests import Selftest
+
+MAKEFILE = """\
+# SPDX-License-Identifier: GPL-2.0
+TEST_PROGS := one.sh \\
+\ttwo.sh
+TEST_PROGS += three.sh
+TEST_GEN_PROGS = prog
+TEST_GEN_FILES += helper $(OUTPUT)/made
+include ../lib.mk
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    folder = tmp_path / "tree" / selftests.ROOT / "net"
+    folder.mkdir(parents=True)
+    (folder / "Makefile").write_text(MAKEFILE)
+    (folder / "settings").write_text("timeout=120\n")
+    (folder / "one.sh").write_text("#!/bin/bash\n. ./lib.sh\n./helper\n")
+    (folder / "lib.sh").write_text("other=1\n")
+    (folder / "prog.c").write_text("int main(void) { return 0; }\n")
+    (folder / "secret").symlink_to("/etc/hostname")
+    runner = tmp_path / "tree" / selftests.ROOT / "kselftest"
+    runner.mkdir()
+    (runner / "runner.sh").write_text("true\n")
+    return tmp_path / "tree"
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Path:
+    folder = tmp_path / "built"
+    folder.mkdir()
+    for name in ("helper", "prog", "unused"):
+        (folder / name).write_bytes(b"\x7fELF")
+    (folder / "leak").symlink_to("/etc/passwd")
+    return folder
+
+
+def test_what_a_collection_runs_stands_in_its_makefile(tree: Path) -> None:
+    assert selftests.programs(tree / selftests.ROOT / "net") == ["one.sh", "prog", "three.sh", "two.sh"]
+
+
+def test_tests_are_found_by_name_and_by_collection(tree: Path) -> None:
+    assert selftests.find(tree, ["net:one.sh"]) == (Selftest(collection="net", name="one.sh", seconds=120),)
+    assert [test.id for test in selftests.find(tree, ["net:*", "net:one.sh"])] == [
+        "net:one.sh", "net:three.sh", "net:two.sh"]
+    (tree / selftests.ROOT / "net" / "settings").unlink()
+    assert selftests.find(tree, ["net:prog"])[0].seconds == 45
+
+
+@pytest.mark.parametrize(("name", "message", "hint"), [
+    ("net", "'net' is no selftest", "COLLECTION:TEST"),
+    ("net:", "'net:' is no selftest", "COLLECTION:TEST"),
+    ("../net:one.sh", "is no selftest", "COLLECTION:TEST"),
+    ("/etc:one.sh", "no selftests '/etc'", ""),
+    ("nte:one.sh", "the tree has no selftests 'nte'", "did you mean net?"),
+    ("net:onee.sh", "has no test 'onee.sh'", "did you mean one.sh"),
+    ("net:lib.sh", "has no test 'lib.sh'", ""),
+])
+def test_what_is_not_there_is_refused(tree: Path, name: str, message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        selftests.find(tree, [name])
+    assert message in str(caught.value)
+    assert hint in str(caught.value)
+
+
+def test_an_archive_has_what_the_test_needs_and_follows_no_link(tree: Path, built: Path) -> None:
+    data = selftests.pack(selftests.find(tree, ["net:one.sh"])[0], tree, built)
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        names = set(archive.getnames())
+        assert all(member.isfile() for member in archive.getmembers())
+    assert {"selftests/net/one.sh", "selftests/net/lib.sh", "selftests/net/helper",
+            "selftests/kselftest/runner.sh"} <= names
+    assert not names & {f"selftests/net/{name}" for name in ("prog.c", "secret", "leak", "unused", "prog")}
+    assert data == selftests.pack(selftests.find(tree, ["net:one.sh"])[0], tree, built)
+
+
+@pytest.mark.parametrize(("code", "output", "verdict", "reason"), [
+    (0, "PASS: all\n", Verdict.PASS, ""),
+    (1, "ok so far\nFAIL: no answer\nbye\n", Verdict.FAIL, "exit code 1: FAIL: no answer"),
+    (4, "SKIP: Could not run test without jq\n", Verdict.SKIP, "SKIP: Could not run test without jq"),
+    (4, "", Verdict.SKIP, "it skipped"),
+    (124, "waiting\n", Verdict.FAIL, "still running after 3 s"),
+    (139, "", Verdict.FAIL, "exit code 139"),
+    (0, "TAP version 13\n1..2\nok 1 a\nok 2 b\n", Verdict.PASS, "2 cases"),
+    (0, "TAP version 13\n1..2\nok 1 a\nnot ok 2 b\n", Verdict.FAIL, "1 cases failed: b"),
+    (0, "TAP version 13\n1..2\nok 1 a\n", Verdict.FAIL, "the report is not whole: 2 tests were planned, 1 reported"),
+])
+def test_what_an_exit_code_and_a_report_come_to(code: int, output: str, verdict: Verdict, reason: str) -> None:
+    outcome = judge(code, output, 3.0)
+    assert (outcome.verdict, outcome.reason) == (verdict, reason)
+
+
+TEST = Selftest(collection="net", name="one.sh", seconds=45)
+PASS, FAIL = Outcome(verdict=Verdict.PASS), Outcome(verdict=Verdict.FAIL, reason="exit code 1", said=("no",))
+SKIP = Outcome(verdict=Verdict.SKIP, reason="no jq")
+
+
+@pytest.mark.parametrize(("base", "patched", "verdict", "evidence"), [
+    (PASS, PASS, Verdict.PASS, "base: PASS; patched: PASS"),
+    (FAIL, PASS, Verdict.PASS, "base: FAIL (exit code 1); patched: PASS"),
+    (PASS, FAIL, Verdict.FAIL, "base: PASS; patched: FAIL (exit code 1)"),
+    (SKIP, FAIL, Verdict.FAIL, "base: SKIP (no jq); patched: FAIL (exit code 1)"),
+    (FAIL, FAIL, Verdict.SKIP, "fails before the series, too: exit code 1"),
+    (SKIP, SKIP, Verdict.SKIP, "no jq"),
+    (PASS, SKIP, Verdict.FAIL, "no longer runs: base: PASS; patched: SKIP (no jq)"),
+])
+def test_a_failure_is_the_series_fault_only_where_base_has_none(
+        base: Outcome, patched: Outcome, verdict: Verdict, evidence: str) -> None:
+    (row,) = job.compare("both", [TEST], {TEST.id: base}, {TEST.id: patched})
+    assert (row.kind, row.id, row.variant, row.verdict, row.evidence) == (
+        "selftest", "net:one.sh", "both", verdict, evidence)
+    assert [test.verdict for test in row.tests] == [base.verdict, patched.verdict]
