@@ -31,6 +31,8 @@ from harness.vm.vitals import Vitals
 _CHUNK = 1 << 16
 _SILENCE = 1.0
 """Seconds without output after which an open report is taken to be complete."""
+_LOOK = 0.1
+"""Seconds between looks at whether a report is complete."""
 _RESOLVED = 20
 """Reports whose addresses are looked up; a flood of them must not cost more than reading it."""
 _PATIENCE = 3.0
@@ -65,6 +67,13 @@ class Console:
     def hidden(self) -> Mapping[str, int]:
         """By reason, the reports that the allow-list hid."""
         return dict(self._feed.scanner.hidden)
+
+    def settle(self) -> None:
+        """Wait until a report that is being read is complete, so that `Vitals.check` knows of it."""
+        limit = Deadline.after(_PATIENCE + _SILENCE)
+        while self._feed.scanner.reading and not self.vitals.ended and not limit.expired:
+            with self.vitals.changed:
+                self.vitals.changed.wait(limit.within(_LOOK).remaining)
 
     def resolve_with(self, image: Path) -> None:
         """Name the addresses in reports with the vmlinux of the build that kernel `image` is of, if it is there."""

@@ -44,7 +44,7 @@ class Files:
     Attributes:
         console: everything the serial console printed.
         qemu: what QEMU itself printed.
-        resets: what QEMU noted of each reset of a CPU (under TCG); removed at the end of a machine that was well.
+        resets: what QEMU noted of each reset of a CPU (under TCG); kept where one was a triple fault.
         hang: the folder for what is collected when it hangs.
         client_key: our private key, for ssh(1); written where it is asked for, removed at the end.
         known_hosts: the guest's host key, likewise.
@@ -234,6 +234,11 @@ class Machine:
                 hang.report(self.scene(), (self.console.vitals.quiet() or (0.0, ""))[0], shown)
                 self.check()
                 raise KernelError(error.what, where=error.where, detail=error.detail) from error
+            except KernelError:
+                # A command that the kernel killed ends before the kernel has said why.
+                self.console.settle()
+                self.check()
+                raise
 
     def ssh_argv(self) -> tuple[str, ...]:
         """The command for a shell in it from a terminal, for as long as it is up; writes the files this names."""

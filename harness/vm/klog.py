@@ -34,7 +34,7 @@ _PREFIX = re.compile(r"^(?:<\d+>)?(?:\[\s*\d+\.\d+\](?:\s?\[\s*[TC]\d+\])?\s?)+"
 _CALLER = re.compile(_STAMP)
 _STAMPS = re.compile(r"\[\s*\d+\.\d+\](?:\s?\[\s*[TC]\d+\])?")
 _COLOUR = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|[=>c7-8]|\][^\x07]*\x07)")
-_ENDS = re.compile(r"---\[ end (?:trace|Kernel panic)")
+_ENDS = re.compile(r"---\[ end (?:trace|Kernel panic)|ut of memory.*: Kill(?:ed)? process")
 _RULER = re.compile(r"^={20,}$")
 _BOOT = re.compile(r"^Linux version \d")
 _FIRMWARE = re.compile(r"^SeaBIOS \(version ")

@@ -217,7 +217,7 @@ def _autopsy(spec: MachineSpec, process: Process, log: Path) -> HarnessError | N
 
 
 def _fault(resets: Path) -> tuple[str, ...]:
-    """What the CPU's registers were at a triple fault, where there was one."""
+    """What QEMU noted of a triple fault, where there was one."""
     with contextlib.suppress(OSError), resets.open(encoding="utf-8", errors="replace") as lines:
         return registers.last_reset(line.rstrip("\n") for line in lines)
     return ()

@@ -55,7 +55,10 @@ def parse(text: str) -> tuple[Cpu, ...]:
 
 
 def last_reset(lines: Iterable[str]) -> tuple[str, ...]:
-    """Of a log of resets, the CPU's state at the last triple fault; empty where there was none."""
+    """Of a log of resets, the last triple fault and what follows it; empty where there was none.
+
+    Where it ends QEMU (`-no-reboot`), nothing follows it.
+    """
     kept: list[str] = []
     for line in lines:
         if "Triple fault" in line:
