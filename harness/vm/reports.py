@@ -211,6 +211,8 @@ IGNORES = (
     _ignore(r"^(?:Command line: |Kernel command line: |Unknown kernel command line )", "echo of the command line"),
 )
 
-HINTS = tuple(hint.encode() for hint in dict.fromkeys((
-    "messages dropped", "Linux version", "SeaBIOS", *(hint for rule in RULES for hint in rule.needs))))
+_ALL_HINTS = frozenset((
+    "messages dropped", "Linux version", "SeaBIOS", *(hint for rule in RULES for hint in rule.needs)))
+HINTS = tuple(hint.encode() for hint in sorted(_ALL_HINTS)
+              if not any(other in hint for other in _ALL_HINTS - {hint}))
 """Every line that means anything to `harness.vm.klog` has one of these."""
