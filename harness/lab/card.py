@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from harness.deadline import Deadline
-from harness.errors import KernelError, UsageError
+from harness.errors import DeadlineExpired, KernelError, UsageError
 from harness.vm import nic as nics
 from harness.vm import qemu
 from harness.vm.handle import Machine
@@ -98,7 +98,13 @@ class Card:
         vitals = self.machine.console.vitals
         with self.machine.qmp.waking(vitals.changed):
             self.machine.qmp.execute("device_del", {"id": self.name}, deadline=deadline)
-            vitals.wait_for(lambda: self._deleted(seen), deadline, f"unplugging {self.name}")
+            try:
+                vitals.wait_for(lambda: self._deleted(seen), deadline, f"unplugging {self.name}")
+            except DeadlineExpired as error:
+                raise KernelError(f"the guest does not let go of {self.name} within {_PATIENCE:g} s",
+                                  where=f"machine {self.machine.name}", detail=error.detail,
+                                  hint="slots need CONFIG_HOTPLUG_PCI and CONFIG_HOTPLUG_PCI_ACPI (fragment hotplug)"
+                                  ) from error
         if not self._until(f"[ ! -e /sys/class/net/{name} ]"):
             raise KernelError(f"{name} is still there though its card is gone", where=f"machine {self.machine.name}")
 

@@ -40,7 +40,6 @@ class Model:
         tells_carrier: whether the guest is told when its cable is pulled.
         burst: frames that it takes at once where QEMU drops what comes when its ring is full; 0 where the sender is
             held up instead, and nothing is lost.
-        first_octet: what QEMU puts in place of the first octet of the address it is given; None where it does not.
     """
 
     name: str
@@ -54,7 +53,6 @@ class Model:
     wrong_offloads: tuple[str, ...] = ()
     tells_carrier: bool = True
     burst: int = 0
-    first_octet: int | None = None
 
 
 # Until 8.0 QEMU's net_tx_pkt_do_sw_fragmentation() (hw/net/net_tx_pkt.c) cuts what e1000e and vmxnet3 are to segment
@@ -64,7 +62,6 @@ class Model:
 # rtl8139_can_receive() in QEMU's hw/net/rtl8139.c holds nobody up in the mode that 8139cp uses, whose ring has 64
 # descriptors (CP_RX_RING_SIZE).
 # virtio-net-pci has one queue because the backends that need no rights of the host (dgram, hubport) have one.
-# usb-net: usb_net_realize() in QEMU's hw/usb/dev-network.c tells the guest an address of its own making.
 _MODELS = (
     Model(name="virtio-net-pci", device="virtio-net-pci", driver="virtio_net",
           options=("VIRTIO_PCI", "VIRTIO_NET")),
@@ -83,7 +80,7 @@ _MODELS = (
           options=("NET_VENDOR_NATSEMI", "NET_VENDOR_8390", "NE2K_PCI")),
     Model(name="tulip", device="tulip", driver="tulip", options=("NET_VENDOR_DEC", "NET_TULIP", "TULIP"),
           boot_rom=False),
-    Model(name="usb-net", device="usb-net", driver="cdc_ether", boot_rom=False, bus=USB, first_octet=0x40,
+    Model(name="usb-net", device="usb-net", driver="cdc_ether", boot_rom=False, bus=USB,
           options=("USB_SUPPORT", "USB", "USB_PCI", "USB_XHCI_HCD", "USB_NET_DRIVERS", "USB_USBNET",
                    "USB_NET_CDCETHER")),
     Model(name="rocker", device="rocker", driver="rocker", boot_rom=False, bus=SWITCH,
@@ -188,8 +185,6 @@ def addresses(machine: str, cards: Sequence[Nic]) -> dict[str, str]:
         address = (card.mac or mac_of(machine, card.name)).lower()
         if row.bus == SWITCH:
             address, ports = f"{switch_mac(machine)[:-2]}{ports:02x}", ports + 1
-        elif row.first_octet is not None:
-            address = f"{row.first_octet:02x}{address[2:]}"
         found[card.name] = address
     return found
 

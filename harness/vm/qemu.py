@@ -170,11 +170,10 @@ def _mgmt_backend() -> str:
 def device(spec: MachineSpec, nic: Nic) -> dict[str, str]:
     """A card as the properties of its QEMU device, for `-device` and for the monitor's `device_add` alike."""
     model, index = nics.model(nic.model), spec.nics.index(nic)
-    # usb-net puts an octet of its own in place of the first.
-    address = nic.mac or nics.mac_of(spec.name, nic.name)
+    address = nics.addresses(spec.name, spec.nics)[nic.name]
     placed = {"bus": "usb.0"} if model.bus == nics.USB else {"bus": _slot(nic)} if nic.hotplug else {}
     more = dict(words.split("=", 1) for words in (*model.properties, *nic.properties))
-    return {"driver": model.device, "id": nic.name, "netdev": f"nic{index}", "mac": address.lower(), **placed,
+    return {"driver": model.device, "id": nic.name, "netdev": f"nic{index}", "mac": address, **placed,
             **({"romfile": ""} if model.boot_rom else {}), **more}
 
 

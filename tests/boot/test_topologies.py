@@ -13,7 +13,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import KernelError
 from harness.kernel.kbuild import Build
-from harness.lab import counters, ipsec, slabs, traffic
+from harness.lab import card, counters, ipsec, slabs, traffic
 from harness.lab.bench import Host, Lab, up
 from harness.lab.capture import capturing
 from harness.lab.payload import MARKER
@@ -224,6 +224,18 @@ def test_a_lab_whose_machines_do_not_reach_each_other_says_which(start: Up) -> N
     deaf = replace(PAIR, name="deaf", links=(Link(name="wire", loss=1.0),))
     with pytest.raises(KernelError, match=r"10\.77\.1\.2 \(b\) does not answer"), start(deaf):
         pass
+
+
+def test_a_kernel_that_cannot_let_go_of_a_card_says_what_it_lacks(start: Up, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan's kernels have no driver of slots; tests/boot/test_nics.py has one that does."""
+    monkeypatch.setattr(card, "_PATIENCE", 3.0)
+    slots = replace(PAIR, name="slots", machines=tuple(
+        replace(station, nics=(replace(station.nics[0], hotplug=True),)) for station in PAIR.machines))
+    with start(slots) as lab:
+        with pytest.raises(KernelError, match="does not let go of lan0") as caught:
+            lab["a"].card("lan0").unplug()
+        assert traffic.ping(lab["a"], lab["b"].ipv4, count=3).whole
+    assert "fragment hotplug" in str(caught.value.hint)
 
 
 def least_round_trip(host: Host, address: str) -> float:
