@@ -123,7 +123,7 @@ class Row:
     """One line of a run's result.
 
     Attributes:
-        kind: `control`, `claim`, `build`, `objdiff`, `size`, `boot`, `suite`, `nic`, `step` or `blame`.
+        kind: `control`, `claim`, `build`, `objdiff`, `size`, `boot`, `suite`, `nic`, `selftest`, `step` or `blame`.
         id: the claim's id, the suite's file, the build's name, the NIC model that cannot be had.
         variant: the configuration it speaks of; empty where none.
         verdict: one of the five words.

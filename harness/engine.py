@@ -30,6 +30,7 @@ from harness.compare.values import Comparison
 from harness.deadline import Deadline
 from harness.errors import ExitCode, HarnessError
 from harness.jobs import boots, layouts, suites
+from harness.jobs import selftests as own_tests
 from harness.jobs.builds import (
     BUILD_SECONDS,
     SIDES,
@@ -46,10 +47,13 @@ from harness.jobs.builds import (
     measure,
     prove,
     resolve,
+    source_of,
 )
 from harness.jobs.compared import code_digest, compared, compared_sizes
+from harness.kernel import selftests
 from harness.kernel.kbuild import Build
 from harness.kernel.kconfig import Config
+from harness.kernel.selftests import Selftest
 from harness.kernel.tree import prepare
 from harness.plan.plan import Plan, Suite
 from harness.plan.topologies import NicUse
@@ -156,6 +160,8 @@ def _steps(state: _Run, variants: Sequence[str], accel: str, nics: Sequence[NicU
                               evidence="patches applied with fuzz, which the plan allows"))
     for tree in state.inputs.trees.values():
         prepare(tree, state.store, deadline=Deadline.after(BUILD_SECONDS), progress=state.progress.step)
+    tests = {variant: selftests.find(source_of(state.inputs, "patched", state.store), names)
+             for variant, names in plan.selftests if variant in variants}
     configs = {(side, variant): configure(state.inputs, side, variant, store=state.store, progress=state.progress)
                for variant in variants for side in SIDES}
     userland = boots.userland(state.store, state.inputs.arch, progress=state.progress.step)
@@ -168,8 +174,10 @@ def _steps(state: _Run, variants: Sequence[str], accel: str, nics: Sequence[NicU
         chosen = boots.accelerator(state.store, state.inputs.arch, kernel, override=accel,
                                    progress=state.progress.step)
         state.progress.step(f"machines run under {chosen.name}: {chosen.reason}")
-        _boot_all(state, lab(state.inputs, userland, chosen, state.out, store=state.store, progress=state.progress),
-                  variants, nics)
+        machines = lab(state.inputs, userland, chosen, state.out, store=state.store, progress=state.progress)
+        _boot_all(state, machines, variants, nics)
+        for variant, named in tests.items():
+            _selftests(state, machines, variant, named)
     _judge(state, variants, nics)
 
 
@@ -277,6 +285,19 @@ def _boot_all(state: _Run, machine: boots.Lab, variants: Sequence[str], nics: Se
         _await_suites(state, running, 0)
 
 
+def _selftests(state: _Run, machine: boots.Lab, variant: str, tests: Sequence[Selftest]) -> None:
+    """The kernel's own tests on both kernels of a variant."""
+    kernels = [state.builds[side, variant] for side in SIDES if (side, variant) in state.builds]
+    if len(kernels) < len(SIDES):
+        return
+    with state.row("selftest", f"selftests/{variant}", variant):
+        packed = own_tests.packed(tests, source_of(state.inputs, "patched", state.store), arch=state.inputs.arch,
+                                  toolchain=state.inputs.toolchain, store=state.store, progress=state.progress.step)
+        base, patched = (own_tests.on_kernel(kernel, tests, packed, machine.machine, state.progress.step)
+                         for kernel in kernels)
+        state.rows += own_tests.compare(variant, tests, base, patched)
+
+
 def _on_models(state: _Run, offered: Sequence[NicUse], variant: str) -> Iterator[tuple[Suite, str]]:
     """The suites of a variant, each with the NIC models it runs on; once, and with none, where it has no such NICs."""
     plan = state.inputs.plan
@@ -322,7 +343,7 @@ def _judge(state: _Run, variants: Sequence[str], nics: Sequence[NicUse]) -> None
     judged: list[Row] = []
     for claim in state.inputs.plan.claims:
         judged += [_judged(state, claim, variant) for variant in claim.variants if variant in variants]
-    order = {"control": 1, "build": 2, "objdiff": 3, "size": 4, "boot": 5, "suite": 6, "nic": 7}
+    order = {"control": 1, "build": 2, "objdiff": 3, "size": 4, "boot": 5, "suite": 6, "nic": 7, "selftest": 8}
     models = ["", *(use.model for use in nics)]
     in_plan = {(variant, suite.name, nic): place for place, (variant, suite, nic) in
                enumerate(itertools.product(variants, state.inputs.plan.suites, models))}

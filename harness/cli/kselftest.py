@@ -48,9 +48,8 @@ def kselftest(plan: Path, tests: tuple[str, ...], variant: str, arch: str | None
     chosen = kernels_own.find(tree, tests)
     kernels = [builds.build(inputs, side, builds.configure(inputs, side, variant, store=store, progress=progress),
                             store=store, progress=progress) for side in builds.SIDES]
-    packed = {test.id: kernels_own.pack(test, tree, kernels_own.build(
-        test.collection, tree=tree, arch=inputs.arch, toolchain=inputs.toolchain, store=store,
-        deadline=Deadline.after(builds.BUILD_SECONDS), progress=progress.step)) for test in chosen}
+    packed = selftests.packed(chosen, tree, arch=inputs.arch, toolchain=inputs.toolchain, store=store,
+                              progress=progress.step)
     userland = boots.userland(store, inputs.arch, progress=progress.step)
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
         using = boots.accelerator(store, inputs.arch, kernels[0].image, override=accel or "", progress=progress.step)

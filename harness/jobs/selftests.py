@@ -11,13 +11,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness import ktap
+from harness.arch import Arch
 from harness.claims import Row, TestResult, Verdict
 from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, KernelError
+from harness.kernel import selftests
 from harness.kernel.kbuild import Build
 from harness.kernel.selftests import Selftest
+from harness.kernel.toolchain import Toolchain
+from harness.store.store import Store
 from harness.vm.handle import Machine
 
 _SKIP = 4
@@ -26,6 +31,7 @@ _UNLIMITED = 600
 """Seconds for a test whose collection sets no limit."""
 _SLOWER = 5
 """How much longer a test may take in an emulated guest than its collection says."""
+_BUILD = 1800.0
 _TIMED_OUT = 124
 _LINES = 20
 _RUN = 'cd "/tmp/selftests/$1" && exec timeout -k 5 "$2" ./"$3"'
@@ -50,6 +56,19 @@ class Outcome:
     said: tuple[str, ...] = ()
     cases: tuple[ktap.Case, ...] = ()
     seconds: float = 0.0
+
+
+def packed(tests: Sequence[Selftest], tree: Path, *, arch: Arch, toolchain: Toolchain, store: Store,
+           progress: Callable[[str], None]) -> dict[str, bytes]:
+    """What each test brings into its guest, by its id; the programs are built where they are not in the store.
+
+    Raises:
+        KernelError: the tree's headers cannot be installed.
+    """
+    built = {name: selftests.build(name, tree=tree, arch=arch, toolchain=toolchain, store=store,
+                                   deadline=Deadline.after(_BUILD), progress=progress)
+             for name in dict.fromkeys(test.collection for test in tests)}
+    return {test.id: selftests.pack(test, tree, built[test.collection]) for test in tests}
 
 
 def judge(code: int, output: str, seconds: float) -> Outcome:

@@ -97,6 +97,7 @@ class Plan:
         topologies: besides the ready-made ones.
         limits: what a step in the sandbox may take.
         benign: kernel reports that are known and harmless until a day.
+        selftests: the kernel's own tests by variant.
     """
 
     path: Path
@@ -117,6 +118,7 @@ class Plan:
     fuzz: bool = False
     limits: Limits = field(default_factory=Limits)
     benign: tuple[Ignore, ...] = ()
+    selftests: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def variant(self, name: str) -> Variant:
         """The variant of that name.
@@ -144,7 +146,7 @@ def read_plan(path: Path, arch: str = "") -> Plan:
 
 
 _KEYS = ("source", "base", "series", "fuzz", "arch", "cc", "make_vars", "variants", "claims", "suites", "control",
-         "lab", "nics", "topologies", "limits", "benign")
+         "lab", "nics", "topologies", "limits", "benign", "selftests")
 
 
 def _plan(root: Node, arch: str) -> Plan:
@@ -170,7 +172,8 @@ def _plan(root: Node, arch: str) -> Plan:
         else (NicUse(model=DEFAULT_MODEL),),
         topologies=read_topologies(entries["topologies"]) if "topologies" in entries else (),
         limits=_limits(entries["limits"]) if "limits" in entries else Limits(),
-        benign=benign(entries["benign"]) if "benign" in entries else ())
+        benign=benign(entries["benign"]) if "benign" in entries else (),
+        selftests=_selftests(entries["selftests"], names) if "selftests" in entries else ())
 
 
 def _name(file: Path) -> str:
@@ -299,6 +302,12 @@ def _suites(node: Node) -> tuple[Suite, ...]:
                              hint="their results go into folders of that name: rename one")
         found.append(Suite(name=item.text(), path=path.resolve()))
     return tuple(found)
+
+
+def _selftests(node: Node, variants: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """By variant, names of tests as `harness kselftest` takes them; the tree says later whether it has them."""
+    return tuple((variant, tuple(item.matching(r"[\w./-]+:([\w.-]+|\*)", "a selftest, as net:xfrm_policy.sh")
+                                 for item in entry.items())) for variant, entry in node.mapping(variants).items())
 
 
 def _lab(node: Node) -> LabSpec:

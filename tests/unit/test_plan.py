@@ -104,6 +104,8 @@ def test_a_small_plan_has_defaults(tmp_path: Path) -> None:
     ("claims:", "lab: {memory: much}\nclaims:", 5, "`memory` must be a whole number"),
     ("claims:", "lab: {memory: 3}\nclaims:", 5, "`memory` must be at least 64, not 3"),
     ("claims:", "suites: [no/such.py]\nclaims:", 5, "no suite 'no/such.py'"),
+    ("claims:", "selftests: {nono: [net:a.sh]}\nclaims:", 5, "unknown key `nono` in `selftests`"),
+    ("claims:", "selftests: {none: [xfrm_policy.sh]}\nclaims:", 5, "must be a selftest, as net:xfrm_policy.sh"),
 ])
 def test_bad_plans_name_file_line_and_remedy(tmp_path: Path, old: str, new: str, line: int, message: str) -> None:
     assert old in GOOD
@@ -219,6 +221,12 @@ def test_two_suites_of_one_name_are_refused(tmp_path: Path) -> None:
     text = GOOD.replace("claims:", "suites: [one/test_same.py, two/test_same.py]\nclaims:")
     with pytest.raises(UsageError, match="two suites are called test_same"):
         read_plan(plan(tmp_path, text))
+
+
+def test_the_kernels_own_tests(tmp_path: Path) -> None:
+    assert read_plan(plan(tmp_path, GOOD)).selftests == ()
+    read = read_plan(plan(tmp_path, f"{GOOD}selftests: {{none: [net:xfrm_policy.sh, 'netfilter:*']}}\n"))
+    assert read.selftests == (("none", ("net:xfrm_policy.sh", "netfilter:*")),)
 
 
 def test_limits_of_a_step(tmp_path: Path) -> None:
