@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 import pytest
 
@@ -59,6 +59,9 @@ class StandIn:
         self.guest = guest
         self.answers = answers
         self.asked: list[str] = []
+
+    def give(self, file: BinaryIO, name: str, *, deadline: Deadline) -> None:
+        self.asked.append("getfd")
 
     def execute(self, command: str, arguments: Mapping[str, object] | None = None, *, deadline: Deadline) -> object:
         self.asked.append(command)
@@ -121,6 +124,7 @@ def test_a_silent_machine_is_examined_and_the_wait_ends(
         assert any("CPU 0: in one place at 0xffffffff81000010, interrupts off" in line for line in event.lines)
         assert (tmp_path / "hang" / "registers.txt").read_text().count("RIP=") == 6
         assert any("memory dump: QEMU refused" in line for line in event.lines)
+        assert not (tmp_path / "hang" / "memory.elf").exists()
         assert ("inject-nmi" in stand_in.asked) is not lives
         assert stand_in.asked.index("human-monitor-command") < stand_in.asked.index("chardev-send-break")
         assert stand_in.asked.count("chardev-send-break") == (3 if "sysrq" in answers else 1)
