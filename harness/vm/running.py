@@ -77,7 +77,7 @@ class Running:
         for _ in self._pump(deadline):
             self._shell.progress(f"output of {self.argv[0]}")
         status = self._shell.status(self._channel, self.argv, deadline)
-        self._channel.close()
+        session.done(self._channel)
         return self._shell.completed(self.argv, status, self._output, self._started, check=check)
 
     def stop(self, deadline: Deadline, signal: str = "TERM") -> Completed:

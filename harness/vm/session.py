@@ -33,6 +33,8 @@ CHUNK = 1 << 15
 MOST = 1 << 26
 """Bytes of output that are kept of one command. Its caller is told, rather than let our memory grow."""
 LOST = None
+_LINGER = 5.0
+"""Seconds that one who sends has to notice that nothing more is taken; its source may not give it anything to send."""
 _NO_STATUS = -1
 _UNNAMED = ""
 
@@ -54,6 +56,21 @@ class Transport(paramiko.Transport):
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
         self.signals: dict[int, str] = {}
+        self.changed = threading.Condition()
+        self.live: set[int] = set()
+        """Sessions whose process may still run; see `Shell.open`."""
+        self.claimed = False
+
+    def ended(self, chanid: int) -> None:
+        """A session's process has ended."""
+        with self.changed:
+            self.live.discard(chanid)
+            self.changed.notify_all()
+
+    def await_end(self, chanid: int, seconds: float) -> None:
+        """Wait until the server has closed a session whose program has ended, which it does at once."""
+        with self.changed:
+            self.changed.wait_for(lambda: chanid not in self.live, seconds)
 
 
 def _on_request(channel: paramiko.Channel, message: Message) -> None:
@@ -67,9 +84,44 @@ def _on_request(channel: paramiko.Channel, message: Message) -> None:
 
 
 def _on_close(channel: paramiko.Channel, message: Message) -> None:
+    """Take note that the server closed a session, and leave the answer to whoever holds the session (`done`).
+
+    paramiko answers at once, from its own thread. What another thread is about to send in that session then comes after
+    the answer, and dropbear ends the whole connection for it ("Unknown channel", getchannel() in its
+    common-channel.c). Until it is answered the session exists, and whatever is sent is only ignored.
+    """
+    assert isinstance(channel.transport, Transport)
+    channel.transport.ended(channel.chanid)
     if channel.exit_status == _NO_STATUS:
         _signals(channel).setdefault(channel.chanid, _UNNAMED)
-    channel._handle_close(message)  # type: ignore[attr-defined]
+    if channel.closed:
+        channel._handle_close(message)  # type: ignore[attr-defined]
+        return
+    hush(channel)
+    with channel.lock:
+        channel.eof_received = True
+        channel.in_buffer.close()
+        channel.in_stderr_buffer.close()
+        channel.event.set()
+        channel.status_event.set()
+        pipe = getattr(channel, "_pipe", None)
+        if pipe is not None:
+            pipe.set_forever()
+
+
+def hush(channel: paramiko.Channel) -> None:
+    """Nothing more is sent in a session; who waits until something can be is woken."""
+    with channel.lock:
+        channel.eof_sent = True
+        channel.out_buffer_cv.notify_all()
+
+
+def done(channel: paramiko.Channel, feeder: threading.Thread | None = None) -> None:
+    """Give a session up, once nobody sends in it any more."""
+    hush(channel)
+    if feeder is not None:
+        feeder.join(_LINGER)
+    channel.close()
 
 
 def _again(message: Message) -> None:
@@ -104,7 +156,13 @@ def ending(channel: paramiko.Channel, what: str, where: str) -> int | None:
     return -int(signal.Signals[f"SIG{name}"])
 
 
-def begun(transport: paramiko.Transport, line: bytes, deadline: Deadline,
+def await_closed(channel: paramiko.Channel) -> None:
+    """Wait until the server has closed the session of a program that has ended, which it does at once."""
+    assert isinstance(channel.transport, Transport)
+    channel.transport.await_end(channel.chanid, _LINGER)
+
+
+def begun(transport: Transport, line: bytes, deadline: Deadline,
           prepare: Callable[[paramiko.Channel], None] = lambda _: None) -> paramiko.Channel | None:
     """A session with a process for `line`; None where the server closed the session before it had one.
 
@@ -117,6 +175,7 @@ def begun(transport: paramiko.Transport, line: bytes, deadline: Deadline,
     channel: paramiko.Channel | None = None
     try:
         channel = transport.open_session(timeout=max(deadline.remaining, 0.001))
+        transport.live.add(channel.chanid)
         channel.settimeout(max(deadline.remaining, 0.001))
         prepare(channel)
         channel.exec_command(line)
@@ -128,6 +187,9 @@ def begun(transport: paramiko.Transport, line: bytes, deadline: Deadline,
         # paramiko has no words of its own for a refusal (CHANNEL_FAILURE): no end of file comes before that.
         if channel is not None and not channel.eof_received:
             raise paramiko.SSHException("the SSH server could not start a process: is memory short?") from error
+        if channel is not None:
+            done(channel)
+            transport.ended(channel.chanid)
         return None
     return channel
 
@@ -143,8 +205,12 @@ def feed(channel: paramiko.Channel, data: bytes | BinaryIO, progress: Callable[[
     def work() -> None:
         with contextlib.suppress(OSError):
             while chunk := source.read(CHUNK):
-                channel.sendall(chunk)
-                progress()
+                while chunk:
+                    sent = channel.send(chunk)
+                    if sent == 0:
+                        return
+                    chunk = chunk[sent:]
+                    progress()
             channel.shutdown_write()
 
     thread = threading.Thread(target=work, name="ssh-stdin", daemon=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The shell in the guest, over SSH: one connection, a pinned host key, arguments quoted here and nowhere else.
+"""The shell in the guest, over SSH: a pinned host key, arguments quoted here and nowhere else.
 
 Every wait ends at its deadline, and at once when the machine is not well any more: what the console or QEMU says
 then outranks "connection lost". A connection that was lost while the machine is well (a link that was down for too
@@ -40,7 +40,7 @@ _KILL_TAGGED = r"""strings -f /proc/[0-9]*/environ 2>/dev/null |
 
 
 class Shell:
-    """A connection to one guest. Made by `connect`; safe to use from several threads.
+    """What runs commands in one guest. Made by `connect`; safe to use from several threads.
 
     Attributes:
         logins: how many times it has logged in.
@@ -51,7 +51,7 @@ class Shell:
         self._vitals = vitals
         self._tags = itertools.count(1)
         self._connecting = threading.Lock()
-        self._transport: Transport | None = None
+        self._lines: list[Transport] = []
         self.logins = 0
 
     def run(self, *args: Word, deadline: Deadline, stdin: bytes | BinaryIO | None = None,
@@ -136,27 +136,32 @@ class Shell:
             KernelError: the machine is not well any more.
         """
         self.hang_up()
-        self._live(deadline)
+        self._release(self._live(deadline))
 
     def hang_up(self) -> None:
-        """Close the connection; what waits on it is woken."""
-        transport = self._transport
-        if transport is not None:
+        """Close all connections; what waits on them is woken."""
+        for transport in tuple(self._lines):
             transport.close()
 
     def open(self, line: bytes, deadline: Deadline,
              prepare: Callable[[paramiko.Channel], None] = lambda _: None) -> paramiko.Channel:
         """A session in which `line` (made by `words.command`) has begun to run, exactly once.
 
-        When a process of one session ends, dropbear 2022.83 closes every other session that has no process yet
-        (common-channel.c, check_close(): FD_UNINIT is taken for an open descriptor and becomes FD_CLOSED). A session
-        that is opened at that moment is closed before its command was told to go, so that nothing of it has run, and
-        another takes its place.
+        When a process of one session ends, dropbear 2022.83 closes every other session of that connection that has no
+        process yet (common-channel.c, check_close(): FD_UNINIT is taken for an open descriptor and becomes FD_CLOSED).
+        Where the request for a process crosses that, the process is started, and the connection ends with a failed
+        assertion (`!channel->sent_close`) as soon as it prints or ends. So a session is opened only on a connection on
+        which no process of ours runs; where there is none, another connection is made, and kept. A session that is
+        closed all the same was closed before its command was told to go, and another takes its place.
         """
         while True:
             self._vitals.check()
             with self.explained(deadline, "opening a session in the guest"):
-                channel = session.begun(self._live(deadline), line, deadline, prepare)
+                transport = self._live(deadline)
+                try:
+                    channel = session.begun(transport, line, deadline, prepare)
+                finally:
+                    self._release(transport)
                 if channel is not None:
                     channel.sendall(GO)
                     return channel
@@ -213,17 +218,17 @@ class Shell:
         tag = next(self._tags)
         channel = self.open(command(args, tag), deadline)
         argv = texts(args)
+        feeder = session.feed(channel, stdin or b"", lambda: self.progress(f"input of {argv[0]}"))
         try:
-            feeder = session.feed(channel, stdin or b"", lambda: self.progress(f"input of {argv[0]}"))
             for _ in session.pump(channel, output, deadline, lambda: self.late(argv, deadline, output)):
                 self.progress(f"output of {argv[0]}")
             status = self.status(channel, argv, deadline)
-            feeder.join(deadline.remaining)
+            session.await_closed(channel)
         except BaseException:
             self._kill(tag)
             raise
         finally:
-            channel.close()
+            session.done(channel, feeder)
         return self.completed(argv, status, output, started, check=check)
 
     def completed(self, argv: tuple[str, ...], status: int, output: Output, started: float, *, check: bool
@@ -263,21 +268,28 @@ class Shell:
                 channel.status_event.wait(deadline.remaining)
 
     def _live(self, deadline: Deadline) -> Transport:
-        """The connection, made anew where it was lost."""
+        """A connection on which nothing runs, claimed for the caller; made where there is none."""
         if not self._connecting.acquire(timeout=deadline.remaining):
             raise DeadlineExpired(f"logging in: not within {deadline.budget:g} s", where=self.where)
         try:
-            if self._transport is None or not self._transport.is_active():
-                self._transport = dial(self._target, deadline)
+            self._lines = [transport for transport in self._lines if transport.is_active()]
+            idle = next((each for each in self._lines if not each.claimed and not each.live), None)
+            if idle is None:
+                idle = dial(self._target, deadline)
+                self._lines.append(idle)
                 try:
-                    log_in(self._target, self._transport, deadline)
+                    log_in(self._target, idle, deadline)
                 except BaseException:
-                    self._transport.close()
+                    idle.close()
                     raise
                 self.logins += 1
-            return self._transport
+            idle.claimed = True
+            return idle
         finally:
             self._connecting.release()
+
+    def _release(self, transport: Transport) -> None:
+        transport.claimed = False
 
 
 @contextmanager
@@ -292,7 +304,7 @@ def connect(target: Target, vitals: Vitals, *, deadline: Deadline) -> Iterator[S
     try:
         with vitals.listening(shell.hang_up):
             with shell.explained(deadline, "no SSH session with the guest"):
-                shell._live(deadline)
+                shell._release(shell._live(deadline))
             yield shell
     finally:
         shell.hang_up()

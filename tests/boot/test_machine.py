@@ -150,7 +150,9 @@ def test_a_session_that_the_server_closes_before_its_command_began_is_replaced(
     def late(channel: paramiko.Channel, line: bytes) -> None:
         if not closed:
             closed.append(channel)
-            machine.run("true")
+            other = channel.get_transport().open_session(timeout=10)
+            begin(other, b"true")
+            assert other.recv_exit_status() == 0
             assert channel.status_event.wait(10), "dropbear did not close it: is Shell._open's loop still needed?"
             assert channel.eof_received
         begin(channel, line)
@@ -164,8 +166,7 @@ def test_a_session_that_the_server_closes_before_its_command_began_is_replaced(
 
 
 def test_a_command_whose_session_breaks_before_it_may_go_does_nothing(machine: Machine) -> None:
-    assert machine._shell._transport is not None
-    channel = machine._shell._transport.open_session(timeout=10)
+    channel = machine._shell._lines[0].open_session(timeout=10)
     channel.exec_command(command(("sh", "-c", "echo > /tmp/must-not-be")))
     channel.shutdown_write()
     assert channel.recv_exit_status() == 1

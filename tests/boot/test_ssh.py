@@ -102,12 +102,17 @@ def test_a_running_program_that_a_signal_ends(machine: Machine) -> None:
 
 
 def test_twenty_commands_at_once(machine: Machine) -> None:
-    """Each waits for all the others: they do run at the same time, over one connection."""
+    """Each waits for all the others: they do run at the same time; and again, over the connections there are then."""
     count, logins = 20, machine._shell.logins
     script = f'touch "/tmp/all/$1"; until [ "$(ls /tmp/all | wc -l)" = {count} ]; do usleep 50000; done'
     machine.shell("rm -rf /tmp/all; mkdir /tmp/all")
     with ThreadPoolExecutor(count) as pool:
         list(pool.map(lambda n: machine.run("sh", "-c", script, "sh", n, deadline=Deadline.after(60)), range(count)))
+    assert machine._shell.logins <= logins + count
+    logins = machine._shell.logins
+    for _ in range(5):
+        with ThreadPoolExecutor(count) as pool:
+            assert [done.returncode for done in pool.map(lambda _: machine.run("true"), range(count))] == [0] * count
     assert machine._shell.logins == logins
 
 
