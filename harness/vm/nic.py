@@ -60,7 +60,7 @@ class Model:
 # Who does not tell of a carrier: QEMU's eepro100, ne2000, tulip and usb-net have no link state and pcnet32 does not
 # report one; with MSI-X QEMU 7.2's e1000e interrupts for the first change of its link only.
 # Bursts: in the mode that 8139cp uses rtl8139 holds nobody up (rtl8139_can_receive() in QEMU's hw/net/rtl8139.c), nor
-# do pcnet and ne2000. Rings: CP_RX_RING_SIZE of 8139cp.c, RX_RING_SIZE of pcnet32.c, the 52 pages of an NE2000's memory.
+# do pcnet and ne2000. Rings: CP_RX_RING_SIZE of 8139cp.c, RX_RING_SIZE of pcnet32.c, 52 pages in an NE2000.
 # virtio-net-pci has one queue because the backends that need no rights of the host (dgram, hubport) have one.
 _MODELS = (
     Model(name="virtio-net-pci", device="virtio-net-pci", driver="virtio_net",
