@@ -189,7 +189,7 @@ class Card:
         """Set it, and wait for the carrier: some drivers reset the card for it."""
         was_up = self.machine.run("cat", f"/sys/class/net/{name}/carrier", check=False).stdout.strip() == "1"
         self.machine.run("ip", "link", "set", name, "mtu", size)
-        if was_up and self.model.tells_carrier:
+        if was_up:
             self.await_carrier(True)
 
     def _deleted(self, seen: int) -> bool | None:

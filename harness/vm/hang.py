@@ -3,7 +3,7 @@
 
 Progress is a command that begins, prints or ends, and whatever a test itself marks (`Vitals.progress`); what the kernel
 prints is none. Before anything is killed the harness asks QEMU and the guest where they are: the guest's init, the
-registers of each CPU (twice), sysrq over the console, a memory dump where one is asked for, and an NMI, which a kernel
+registers of each CPU (twice), sysrq, a memory dump where one is asked for, and an NMI, which a kernel
 booted with `unknown_nmi_panic` answers with a stack. The order matters: each step may be the last one that is answered.
 
 Sources: QEMU's `qapi/*.json`, the kernel's `Documentation/admin-guide/sysrq.rst` and `arch/x86/kernel/nmi.c`.
@@ -161,12 +161,18 @@ def _look(scene: Scene, found: _Findings) -> None:
 
 
 def _sysrq(scene: Scene, found: _Findings) -> None:
-    """Ask the kernel over its console; one that does not answer the first question is not asked the others."""
+    """Ask the kernel; one that does not answer the first question is not asked the others.
+
+    Through init while that lives; else over the console, which needs CONFIG_MAGIC_SYSRQ_SERIAL.
+    """
     for key in _REQUESTS:
         try:
             with scene.console.watch(_SYSRQ.pattern) as marker:
-                scene.qmp.execute("chardev-send-break", {"id": "console"}, deadline=Deadline.after(_STEP))
-                scene.console.send(key)
+                if found.alive:
+                    scene.control.ask(f"sysrq {key}")
+                else:
+                    scene.qmp.execute("chardev-send-break", {"id": "console"}, deadline=Deadline.after(_STEP))
+                    scene.console.send(key)
                 if not marker.came(Deadline.after(_ANSWER)):
                     found.lines.append(f"sysrq {key}: no answer")
                     return

@@ -57,10 +57,10 @@ class Model:
 
 # Until 8.0 QEMU's net_tx_pkt_do_sw_fragmentation() (hw/net/net_tx_pkt.c) cuts what e1000e and vmxnet3 are to segment
 # into IPv4 fragments: whole for the receiver's TCP, but nothing on the way or in a capture sees its ports.
-# Who does not tell of a carrier: QEMU's eepro100 and ne2000 have no link state and pcnet32 does not report one; with
-# MSI-X QEMU 7.2's e1000e interrupts for the first change of its link only.
-# rtl8139_can_receive() in QEMU's hw/net/rtl8139.c holds nobody up in the mode that 8139cp uses, whose ring has 64
-# descriptors (CP_RX_RING_SIZE).
+# Who does not tell of a carrier: QEMU's eepro100, ne2000, tulip and usb-net have no link state and pcnet32 does not
+# report one; with MSI-X QEMU 7.2's e1000e interrupts for the first change of its link only.
+# Bursts: in the mode that 8139cp uses rtl8139 holds nobody up (rtl8139_can_receive() in QEMU's hw/net/rtl8139.c), nor
+# do pcnet and ne2000. Rings: CP_RX_RING_SIZE of 8139cp.c, RX_RING_SIZE of pcnet32.c, 52 pages in an NE2000.
 # virtio-net-pci has one queue because the backends that need no rights of the host (dgram, hubport) have one.
 _MODELS = (
     Model(name="virtio-net-pci", device="virtio-net-pci", driver="virtio_net",
@@ -73,14 +73,14 @@ _MODELS = (
     Model(name="vmxnet3", device="vmxnet3", driver="vmxnet3", options=("VMXNET3", "PCI_MSI"), queues=8,
           wrong_offloads=("tso",)),
     Model(name="pcnet", device="pcnet", driver="pcnet32", options=("NET_VENDOR_AMD", "PCNET32"),
-          tells_carrier=False),
+          tells_carrier=False, burst=32),
     Model(name="i82559er", device="i82559er", driver="e100", options=("NET_VENDOR_INTEL", "E100"),
           tells_carrier=False),
-    Model(name="ne2k_pci", device="ne2k_pci", driver="ne2k-pci", tells_carrier=False,
+    Model(name="ne2k_pci", device="ne2k_pci", driver="ne2k-pci", tells_carrier=False, burst=8,
           options=("NET_VENDOR_NATSEMI", "NET_VENDOR_8390", "NE2K_PCI")),
     Model(name="tulip", device="tulip", driver="tulip", options=("NET_VENDOR_DEC", "NET_TULIP", "TULIP"),
-          boot_rom=False),
-    Model(name="usb-net", device="usb-net", driver="cdc_ether", boot_rom=False, bus=USB,
+          boot_rom=False, tells_carrier=False),
+    Model(name="usb-net", device="usb-net", driver="cdc_ether", boot_rom=False, bus=USB, tells_carrier=False,
           options=("USB_SUPPORT", "USB", "USB_PCI", "USB_XHCI_HCD", "USB_NET_DRIVERS", "USB_USBNET",
                    "USB_NET_CDCETHER")),
     Model(name="rocker", device="rocker", driver="rocker", boot_rom=False, bus=SWITCH,
