@@ -95,8 +95,9 @@ def test_a_suite_that_collects_no_test_fails(run: Runner, derived_plan: PlanMake
 def test_a_suite_that_cannot_be_imported_says_why(run: Runner, derived_plan: PlanMaker, tmp_path: Path) -> None:
     (tmp_path / "test_import.py").write_text("import not_installed\n\ndef test_x():\n    assert True\n")
     ran = run(derived_plan(suites=["test_import.py"]))
-    clear(ran, 3, "pytest ended with exit code 2", "No module named 'not_installed'", "pytest.log")
-    assert ran.rows("suite")[0]["verdict"] == "ERROR"
+    clear(ran, 3, "No module named 'not_installed'", "pytest.log")
+    (row,) = ran.rows("suite")
+    assert (row["verdict"], row["evidence"]) == ("ERROR", "pytest ended with exit code 2")
 
 
 def test_a_suite_that_crashes_is_an_error(run: Runner, derived_plan: PlanMaker, tmp_path: Path) -> None:
