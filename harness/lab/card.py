@@ -8,7 +8,7 @@ Monitor commands: `set_link`, `device_del`, `device_add` and the event DEVICE_DE
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,6 +19,8 @@ from harness.vm import qemu
 from harness.vm.handle import Machine
 from harness.vm.nic import Model, Nic
 
+_ROUNDS = 3
+"""How often features are turned back: the first round may change others, the second turns these back."""
 _PATIENCE = 20.0
 """Seconds that a driver may take; e1000 under TCG needs one to three for its carrier."""
 _FEATURE = re.compile(r"^\s*(?P<name>[a-z0-9-]+): (?P<state>on|off)(?P<fixed> \[fixed\])?", re.MULTILINE)
@@ -145,12 +147,21 @@ class Card:
         try:
             yield
         finally:
-            # One changes others: all that can be changed goes back to what it was.
-            changed = {name for name, now in self.features().items() if name in before and now.on != before[name].on}
-            back = [word for name in before if name in changed and not before[name].fixed
-                    for word in (name, _word(before[name].on))]
-            if back:
-                self.machine.run("ethtool", "-K", self.interface, *back)
+            self._turn_back(before)
+
+    def _turn_back(self, before: Mapping[str, Feature]) -> None:
+        """Give every feature that can be changed the state it had.
+
+        One changes others, and so does turning it back: `tcp-segmentation-offload` stands for several, some of which may
+        have been off. What still differs then is turned back by itself.
+        """
+        for _ in range(_ROUNDS):
+            now = self.features()
+            back = [word for name, was in before.items() if not was.fixed and name in now and now[name].on != was.on
+                    for word in (name, _word(was.on))]
+            if not back:
+                return
+            self.machine.run("ethtool", "-K", self.interface, *back)
 
     @contextmanager
     def mtu(self, size: int) -> Iterator[None]:

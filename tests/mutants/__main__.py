@@ -137,7 +137,9 @@ def write(outcomes: Sequence[Outcome]) -> None:
     rows = {found[1]: line for line in old if (found := _ROW.match(line))} | {each.name: str(each) for each in outcomes}
     kept = [rows[name] for name in mutants() if name in rows]
     dead = sum("**survived**" not in row and "ERROR:" not in row for row in kept)
-    score = f"{dead} of {len(kept)} are killed ({100 * dead // max(len(kept), 1)} %; wanted: at least 90 %)."
+    left = len(mutants()) - len(kept)
+    score = (f"Of {len(kept)} that ran, {dead} are killed ({100 * dead // max(len(kept), 1)} %; wanted: at least 90 %)"
+             f"{f'; {left} have not run yet' if left else ''}.")
     TABLE.write_text(_HEAD.format(score=score) + "\n".join([*kept, ""]), encoding="utf-8")
 
 
