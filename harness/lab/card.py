@@ -152,8 +152,8 @@ class Card:
     def _turn_back(self, before: Mapping[str, Feature]) -> None:
         """Give every feature that can be changed the state it had.
 
-        One changes others, and so does turning it back: `tcp-segmentation-offload` stands for several, some of which may
-        have been off. What still differs then is turned back by itself.
+        One changes others, and so does turning it back: `tcp-segmentation-offload` stands for several, of which some
+        may have been off. What still differs then is turned back by itself.
         """
         for _ in range(_ROUNDS):
             now = self.features()
