@@ -45,6 +45,7 @@ from harness.jobs.builds import (
     is_proved,
     lab,
     measure,
+    packed_selftests,
     prove,
     resolve,
     source_of,
@@ -291,8 +292,7 @@ def _selftests(state: _Run, machine: boots.Lab, variant: str, tests: Sequence[Se
     if len(kernels) < len(SIDES):
         return
     with state.row("selftest", f"selftests/{variant}", variant):
-        packed = own_tests.packed(tests, source_of(state.inputs, "patched", state.store), arch=state.inputs.arch,
-                                  toolchain=state.inputs.toolchain, store=state.store, progress=state.progress.step)
+        packed = packed_selftests(state.inputs, tests, store=state.store, progress=state.progress)
         base, patched = (own_tests.on_kernel(kernel, tests, packed, machine.machine, state.progress.step)
                          for kernel in kernels)
         state.rows += own_tests.compare(variant, tests, base, patched)

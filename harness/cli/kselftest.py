@@ -44,12 +44,10 @@ def kselftest(plan: Path, tests: tuple[str, ...], variant: str, arch: str | None
     read, store, progress = read_plan(plan, arch or ""), open_store(cache), common.progress(quiet)
     read.variant(variant)
     inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
-    tree = builds.source_of(inputs, "patched", store)
-    chosen = kernels_own.find(tree, tests)
+    chosen = kernels_own.find(builds.source_of(inputs, "patched", store), tests)
     kernels = [builds.build(inputs, side, builds.configure(inputs, side, variant, store=store, progress=progress),
                             store=store, progress=progress) for side in builds.SIDES]
-    packed = selftests.packed(chosen, tree, arch=inputs.arch, toolchain=inputs.toolchain, store=store,
-                              progress=progress.step)
+    packed = builds.packed_selftests(inputs, chosen, store=store, progress=progress)
     userland = boots.userland(store, inputs.arch, progress=progress.step)
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
         using = boots.accelerator(store, inputs.arch, kernels[0].image, override=accel or "", progress=progress.step)

@@ -19,7 +19,7 @@ from harness.claims import Check
 from harness.compare.layout import Layout, Unmeasured
 from harness.compare.values import Comparison
 from harness.deadline import Deadline
-from harness.jobs import boots, layouts, proof
+from harness.jobs import boots, layouts, proof, selftests
 from harness.jobs.again import Side
 from harness.jobs.blame import Blame, by_rule, walk
 from harness.jobs.compared import code_digest, contents
@@ -28,6 +28,7 @@ from harness.kernel import kbuild, kconfig, source
 from harness.kernel.collect import read_series
 from harness.kernel.kbuild import Build, Seed
 from harness.kernel.kconfig import Config
+from harness.kernel.selftests import Selftest
 from harness.kernel.series import Series
 from harness.kernel.toolchain import Toolchain, toolchain
 from harness.kernel.tree import Tree, apply, difference, prepare
@@ -266,6 +267,18 @@ def measure(inputs: Inputs, finished: Build, struct: str, headers: Sequence[str]
 def source_of(inputs: Inputs, side: str, store: Store) -> Path:
     """The folder of one side's tree, every patch applied; never to be written to."""
     return prepare(inputs.trees[side], store, deadline=Deadline.after(BUILD_SECONDS))
+
+
+def packed_selftests(inputs: Inputs, tests: Sequence[Selftest], *, store: Store, progress: Progress
+                     ) -> dict[str, bytes]:
+    """What tests of the patched tree bring into their guests (`harness.jobs.selftests`).
+
+    Raises:
+        KernelError: the tree's headers cannot be installed.
+    """
+    content = apply(inputs.trees["patched"], store, deadline=Deadline.after(BUILD_SECONDS)).key
+    return selftests.packed(tests, source_of(inputs, "patched", store), content, arch=inputs.arch,
+                            toolchain=inputs.toolchain, store=store, progress=progress.step)
 
 
 def lab(inputs: Inputs, rootfs: Path, accel: Accel, out: Path, *, store: Store, progress: Progress) -> boots.Lab:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The kernel's own tests on base and on patched: what each earned, side by side, and whose fault a failure is.
 
-A test that fails before the series as well is not the series' fault; it is shown as skipped, with what it said. What
-a kernel reports while a test runs is a failure of that test, whatever the test says of itself.
+A test that fails before the series as well is not the series' fault; it is shown as skipped, with what it said. That
+holds for what failed there, and for nothing else: a case that fails on patched alone is a failure, and so is whatever
+the patched kernel reports while a test runs and base did not, whatever the test says of itself.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _UNLIMITED = 600
 _SLOWER = 5
 """How much longer a test may take in an emulated guest than its collection says."""
 _BUILD = 1800.0
-_TIMED_OUT = 124
+_KILLED = (124, 137, 143)
+"""timeout's own code, and those of what it killed: 128 + SIGKILL, 128 + SIGTERM, which busybox's ends with."""
 _LINES = 20
 _RUN = 'cd "/tmp/selftests/$1" && exec timeout -k 5 "$2" ./"$3"'
 
@@ -49,6 +51,7 @@ class Outcome:
         reason: in a few words.
         said: the end of its output.
         cases: its own results, where it reports in KTAP.
+        kernel: what the kernel reported while it ran, or that it did not boot; empty where it was well.
     """
 
     verdict: Verdict
@@ -56,46 +59,76 @@ class Outcome:
     said: tuple[str, ...] = ()
     cases: tuple[ktap.Case, ...] = ()
     seconds: float = 0.0
+    kernel: str = ""
+
+    @property
+    def failed(self) -> frozenset[str]:
+        """The names of its cases that failed."""
+        return frozenset(case.name for case in self.cases if case.failed)
 
 
-def packed(tests: Sequence[Selftest], tree: Path, *, arch: Arch, toolchain: Toolchain, store: Store,
+def packed(tests: Sequence[Selftest], tree: Path, content: str, *, arch: Arch, toolchain: Toolchain, store: Store,
            progress: Callable[[str], None]) -> dict[str, bytes]:
     """What each test brings into its guest, by its id; the programs are built where they are not in the store.
+
+    Args:
+        content: the key of what is in the tree.
+        progress: told, too, which programs of a test cannot be built here.
 
     Raises:
         KernelError: the tree's headers cannot be installed.
     """
-    built = {name: selftests.build(name, tree=tree, arch=arch, toolchain=toolchain, store=store,
+    built = {name: selftests.build(name, tree=tree, content=content, arch=arch, toolchain=toolchain, store=store,
                                    deadline=Deadline.after(_BUILD), progress=progress)
              for name in dict.fromkeys(test.collection for test in tests)}
+    for test in tests:
+        lacking = selftests.missing(test, tree, built[test.collection])
+        if lacking:
+            progress(f"{test.id} names programs that this host cannot build: {', '.join(lacking)}")
     return {test.id: selftests.pack(test, tree, built[test.collection]) for test in tests}
 
 
-def judge(code: int, output: str, seconds: float) -> Outcome:
+def judge(code: int, output: str, seconds: float, limit: float) -> Outcome:
     """What a test's exit code and output say (kselftest/runner.sh); KTAP results count before the exit code.
 
-    A report that is not whole fails: a test that died in the middle has not passed.
+    A report that is not whole fails: a test that died in the middle has not passed. One in which nothing ran is a skip.
+
+    Args:
+        seconds: what it took.
+        limit: what it might take.
     """
     lines = output.splitlines()
     said = tuple(lines[-_LINES:])
-    if code == _TIMED_OUT:
-        return Outcome(verdict=Verdict.FAIL, reason=f"still running after {seconds:.0f} s", said=said, seconds=seconds)
+    if code in _KILLED and seconds >= limit:
+        return Outcome(verdict=Verdict.FAIL, reason=f"still running after {limit:g} s", said=said, seconds=seconds)
     if code == _SKIP:
         reason = next((line for line in reversed(lines) if "skip" in line.lower()), said[-1] if said else "it skipped")
         return Outcome(verdict=Verdict.SKIP, reason=reason.strip(), said=said, seconds=seconds)
-    report = ktap.parse(lines) if any(line.lstrip("# ").startswith("1..") for line in lines) else None
-    cases = report.cases if report else ()
-    failed = [case.name for case in cases if case.failed]
-    if code == 0 and not failed and report is not None and report.problems:
-        return Outcome(verdict=Verdict.FAIL, reason=f"the report is not whole: {report.problems[0]}", said=said,
-                       cases=cases, seconds=seconds)
-    if code == 0 and not failed:
-        return Outcome(verdict=Verdict.PASS, said=said, cases=cases, seconds=seconds,
-                       reason=f"{len(cases)} cases" if cases else "")
-    reason = f"exit code {code}" if code else f"{len(failed)} cases failed: {failed[0]}"
-    last = next((line for line in reversed(lines) if "fail" in line.lower()), "")
-    reason = f"{reason}: {last.strip()}" if last else reason
-    return Outcome(verdict=Verdict.FAIL, reason=reason, said=said, cases=cases, seconds=seconds)
+    report = ktap.parse(lines) if any(line.strip().startswith("1..") for line in lines) else None
+    verdict, reason = _reported(report) if code == 0 else (Verdict.FAIL, _failure(code, lines, report))
+    return Outcome(verdict=verdict, reason=reason, said=said, cases=report.cases if report else (), seconds=seconds)
+
+
+def _reported(report: ktap.Report | None) -> tuple[Verdict, str]:
+    """The verdict of a test that ended well, by its own report if it has one."""
+    if report is None:
+        return Verdict.PASS, ""
+    failed = [case.name for case in report.cases if case.failed]
+    if failed:
+        return Verdict.FAIL, f"{len(failed)} cases failed: {failed[0]}"
+    if report.problems:
+        return Verdict.FAIL, f"the report is not whole: {report.problems[0]}"
+    ran = [case for case in report.cases if not case.skipped]
+    if not ran:
+        return Verdict.SKIP, next((case.reason for case in report.cases if case.reason), "none of its cases ran")
+    return Verdict.PASS, f"{len(ran)} cases"
+
+
+def _failure(code: int, lines: Sequence[str], report: ktap.Report | None) -> str:
+    failed = [case.name for case in report.cases if case.failed] if report else []
+    first = f": {failed[0]}" if failed else ""
+    last = next((line.strip() for line in reversed(lines) if "fail" in line.lower()), "")
+    return f"exit code {code}{first}" + (f": {last}" if last and not first else "")
 
 
 def run(machine: Machine, test: Selftest, archive: bytes) -> Outcome:
@@ -114,7 +147,7 @@ def run(machine: Machine, test: Selftest, archive: bytes) -> Outcome:
     except DeadlineExpired:
         return Outcome(verdict=Verdict.FAIL, reason=f"still running after {limit} s", seconds=time.monotonic() - began)
     machine.check()
-    return judge(done.returncode, done.stdout, time.monotonic() - began)
+    return judge(done.returncode, done.stdout, done.seconds, limit)
 
 
 def on_kernel(build: Build, tests: Sequence[Selftest], packed: Mapping[str, bytes],
@@ -129,7 +162,7 @@ def on_kernel(build: Build, tests: Sequence[Selftest], packed: Mapping[str, byte
                 found[test.id] = run(machine, test, packed[test.id])
         except KernelError as error:
             found[test.id] = Outcome(verdict=Verdict.FAIL, reason=error.what, said=error.detail[:_LINES],
-                                     seconds=time.monotonic() - began)
+                                     seconds=time.monotonic() - began, kernel=error.what)
     return found
 
 
@@ -151,6 +184,13 @@ def compare(variant: str, tests: Sequence[Selftest], base: Mapping[str, Outcome]
 def _verdict(before: Outcome, after: Outcome) -> tuple[Verdict, str]:
     words = f"base: {_words(before)}; patched: {_words(after)}"
     if after.verdict is Verdict.FAIL and before.verdict is Verdict.FAIL:
+        if after.kernel and before.kernel:
+            return Verdict.INCONCLUSIVE, f"the kernel fails before the series, too: {after.kernel}"
+        if after.kernel:
+            return Verdict.FAIL, words
+        more = sorted(after.failed - before.failed)
+        if more:
+            return Verdict.FAIL, f"{more[0]} fails on patched only ({len(more)} such cases; others fail on both)"
         return Verdict.SKIP, f"fails before the series, too: {after.reason}"
     if after.verdict is Verdict.SKIP and before.verdict is Verdict.PASS:
         return Verdict.FAIL, f"no longer runs: {words}"

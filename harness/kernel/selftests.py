@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The kernel's own tests (tools/testing/selftests): finding them in a tree, building their programs, packing them.
 
-Programs are linked statically, so that a guest needs none of the host's libraries. What a program needs and the host
-does not have (libnuma, clang for BPF) is left out, and said: a test that lacks its program says so itself.
+Programs are linked statically, so that a guest needs none of the host's libraries. A program that needs what the host
+does not have (libmnl, libnuma, clang for BPF) cannot be made; `missing` names those that a test asks for.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from harness.kernel import kbuild_box
 from harness.kernel.source import Progress
 from harness.kernel.toolchain import Toolchain
 from harness.sandbox import bwrap, foreign
-from harness.store.store import Store, digest, file_digest
+from harness.store.store import Store, digest
 
 ROOT = Path("tools/testing/selftests")
 _SHARED = ("kselftest",)
 """Folders beside the collections whose files scripts source."""
 _SOURCES = (".c", ".h", ".S", ".bpf", ".o")
-_NAME = re.compile(r"^(?P<collection>[\w./-]+):(?P<test>[\w.-]+)$")
+NAME = r"(?P<collection>[\w./-]+):(?P<test>[\w.-]+|\*)"
+"""What a test is called, all scripts of a collection included: `net:xfrm_policy.sh`, `net:*`."""
 _TIMEOUT = re.compile(r"^timeout=(\d+)$", re.MULTILINE)
 _DEFAULT_TIMEOUT = 45
 """Seconds a test has where its collection's `settings` say nothing (kselftest/runner.sh)."""
@@ -71,9 +72,10 @@ def find(tree: Path, names: Sequence[str]) -> tuple[Selftest, ...]:
     """
     found: dict[str, Selftest] = {}
     for name in names:
-        collection, _, wanted = name.partition(":")
-        if not (_NAME.match(name) or (wanted == "*" and _NAME.match(f"{collection}:x"))) or ".." in collection:
+        asked = re.fullmatch(NAME, name)
+        if asked is None:
             raise UsageError(f"{name!r} is no selftest", hint="COLLECTION:TEST, as net:xfrm_policy.sh")
+        collection, wanted = asked["collection"], asked["test"]
         folder = tree / ROOT / collection
         if foreign.inside(collection) is None or not (folder / "Makefile").is_file():
             known = sorted(path.parent.name for path in (tree / ROOT).glob("*/Makefile"))
@@ -90,8 +92,13 @@ def find(tree: Path, names: Sequence[str]) -> tuple[Selftest, ...]:
 
 def programs(folder: Path) -> list[str]:
     """What a collection's Makefile says it runs: TEST_PROGS, and TEST_GEN_PROGS, which are built."""
+    return _listed(folder, "TEST_PROGS", "TEST_GEN_PROGS")
+
+
+def _listed(folder: Path, *variables: str) -> list[str]:
+    """The plain words that a collection's Makefile puts into any of these variables."""
     text = re.sub(r"\\\n", " ", (folder / "Makefile").read_text(encoding="utf-8", errors="replace"))
-    rows = re.findall(r"^\s*TEST_(?:GEN_)?PROGS\s*[:+]?=(.*)$", text, re.MULTILINE)
+    rows = re.findall(rf"^\s*(?:{'|'.join(variables)})\s*[:+]?=(.*)$", text, re.MULTILINE)
     return sorted({word for row in rows for word in row.split() if re.fullmatch(r"[\w.-]+", word)})
 
 
@@ -106,9 +113,12 @@ def _near(name: str, known: Sequence[str]) -> str | None:
     return f"did you mean {', '.join(near)}?" if near else None
 
 
-def build(collection: str, *, tree: Path, arch: Arch, toolchain: Toolchain, store: Store, deadline: Deadline,
-          progress: Progress = lambda _: None) -> Path:
-    """The folder with a collection's programs, built once for what the collection holds.
+def build(collection: str, *, tree: Path, content: str, arch: Arch, toolchain: Toolchain, store: Store,
+          deadline: Deadline, progress: Progress = lambda _: None) -> Path:
+    """The folder with a collection's programs, built once for a tree: they include headers from all over it.
+
+    Args:
+        content: the key of what is in the tree.
 
     Raises:
         KernelError: the tree's headers cannot be installed.
@@ -126,23 +136,36 @@ def build(collection: str, *, tree: Path, arch: Arch, toolchain: Toolchain, stor
             raise KernelError(f"the programs of selftests {collection} cannot be built", where=str(ROOT / collection),
                               detail=failed.completed.tail) from failed
 
-    files = [[str(path.relative_to(tree)), file_digest(path)] for path in sorted((tree / ROOT / collection).rglob("*"))
-             if path.is_file() and not path.is_symlink()]
-    uapi = [[str(path.relative_to(tree)), file_digest(path)] for path in sorted((tree / "include/uapi").rglob("*.h"))]
-    key = digest("selftests", arch.name, toolchain.key, files, uapi)
+    key = digest("selftests", content, collection, arch.name, toolchain.key)
     made = store.get("selftests", key, make, deadline=deadline, waiting=progress, what=collection)
     return made / "tests" / collection
+
+
+def missing(test: Selftest, tree: Path, built: Path) -> tuple[str, ...]:
+    """The programs that a test names, that its collection should build, and that could not be built here."""
+    folder = tree / ROOT / test.collection
+    asked = _words(test, folder) & {*_listed(folder, "TEST_GEN_PROGS", "TEST_GEN_FILES", "TEST_GEN_PROGS_EXTENDED")}
+    return tuple(sorted(name for name in asked if not (built / name).is_file()))
+
+
+def _words(test: Selftest, folder: Path) -> set[str]:
+    """What the test's own file, and those of its collection that it may source, speak of; its own name as well."""
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in _files(folder)
+             if path.name == test.name or "lib" in path.name)
+    return {test.name, *re.findall(r"[\w.-]+", " ".join(texts))}
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir())
+            if path.is_file() and not path.is_symlink() and path.suffix not in _SOURCES]
 
 
 def pack(test: Selftest, tree: Path, built: Path) -> bytes:
     """A tar archive with what a test needs, below `selftests/`: its collection's scripts, and programs it names."""
     folder = tree / ROOT / test.collection
-    scripts = [path for path in sorted(folder.iterdir())
-               if path.is_file() and not path.is_symlink() and path.suffix not in _SOURCES]
-    words = set(re.findall(r"[\w.-]+", " ".join(path.read_text(encoding="utf-8", errors="replace") for path in scripts
-                                                if path.name == test.name or "lib" in path.name)))
+    scripts, words = _files(folder), _words(test, folder)
     made = [path for path in sorted(built.iterdir()) if path.is_file() and not path.is_symlink()
-            and (path.name in words or path.name == test.name)] if built.is_dir() else []
+            and path.name in words] if built.is_dir() else []
     shared = [path for name in _SHARED for path in sorted((tree / ROOT / name).rglob("*"))
               if path.is_file() and not path.is_symlink()]
     buffer = io.BytesIO()

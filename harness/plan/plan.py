@@ -15,6 +15,7 @@ from pathlib import Path
 from harness import arch as arches
 from harness.claims import Claim
 from harness.errors import UsageError
+from harness.kernel import selftests
 from harness.kernel.gitplace import is_url
 from harness.kernel.gitrange import GitRange
 from harness.lab.topology import Topology
@@ -306,7 +307,7 @@ def _suites(node: Node) -> tuple[Suite, ...]:
 
 def _selftests(node: Node, variants: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """By variant, names of tests as `harness kselftest` takes them; the tree says later whether it has them."""
-    return tuple((variant, tuple(item.matching(r"[\w./-]+:([\w.-]+|\*)", "a selftest, as net:xfrm_policy.sh")
+    return tuple((variant, tuple(item.matching(selftests.NAME, "a selftest, as net:xfrm_policy.sh")
                                  for item in entry.items())) for variant, entry in node.mapping(variants).items())
 
 

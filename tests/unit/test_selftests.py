@@ -15,6 +15,7 @@ from harness.jobs import selftests as job
 from harness.jobs.selftests import Outcome, judge
 from harness.kernel import selftests
 from harness.kernel.selftests import Selftest
+from harness.ktap import Case
 
 MAKEFILE = """\
 # SPDX-License-Identifier: GPL-2.0
@@ -68,7 +69,7 @@ def test_tests_are_found_by_name_and_by_collection(tree: Path) -> None:
 @pytest.mark.parametrize(("name", "message", "hint"), [
     ("net", "'net' is no selftest", "COLLECTION:TEST"),
     ("net:", "'net:' is no selftest", "COLLECTION:TEST"),
-    ("../net:one.sh", "is no selftest", "COLLECTION:TEST"),
+    ("../net:one.sh", "the tree has no selftests '../net'", "did you mean net?"),
     ("/etc:one.sh", "no selftests '/etc'", ""),
     ("nte:one.sh", "the tree has no selftests 'nte'", "did you mean net?"),
     ("net:onee.sh", "has no test 'onee.sh'", "did you mean one.sh"),
@@ -92,25 +93,50 @@ def test_an_archive_has_what_the_test_needs_and_follows_no_link(tree: Path, buil
     assert data == selftests.pack(selftests.find(tree, ["net:one.sh"])[0], tree, built)
 
 
+def test_programs_that_could_not_be_built_are_named(tree: Path, built: Path) -> None:
+    one, prog = selftests.find(tree, ["net:one.sh", "net:prog"])
+    assert selftests.missing(one, tree, built) == ()
+    (built / "helper").unlink()
+    assert selftests.missing(one, tree, built) == ("helper",)
+    (built / "prog").unlink()
+    assert selftests.missing(prog, tree, built) == ("prog",)
+
+
 @pytest.mark.parametrize(("code", "output", "verdict", "reason"), [
     (0, "PASS: all\n", Verdict.PASS, ""),
     (1, "ok so far\nFAIL: no answer\nbye\n", Verdict.FAIL, "exit code 1: FAIL: no answer"),
     (4, "SKIP: Could not run test without jq\n", Verdict.SKIP, "SKIP: Could not run test without jq"),
     (4, "", Verdict.SKIP, "it skipped"),
     (124, "waiting\n", Verdict.FAIL, "still running after 3 s"),
+    (143, "waiting\n", Verdict.FAIL, "still running after 3 s"),
     (139, "", Verdict.FAIL, "exit code 139"),
     (0, "TAP version 13\n1..2\nok 1 a\nok 2 b\n", Verdict.PASS, "2 cases"),
     (0, "TAP version 13\n1..2\nok 1 a\nnot ok 2 b\n", Verdict.FAIL, "1 cases failed: b"),
+    (1, "TAP version 13\n1..2\nok 1 a\nnot ok 2 b\n", Verdict.FAIL, "exit code 1: b"),
+    (0, "TAP version 13\n1..2\nok 1 a # SKIP no jq\nok 2 b # SKIP\n", Verdict.SKIP, "no jq"),
+    (0, "TAP version 13\n1..2\nok 1 a # SKIP no jq\nok 2 b\n", Verdict.PASS, "1 cases"),
+    (0, "TAP version 13\n1..0 # SKIP nothing here\n", Verdict.SKIP, "none of its cases ran"),
+    (0, "# 1..2 is what a subtest of another program said\n", Verdict.PASS, ""),
     (0, "TAP version 13\n1..2\nok 1 a\n", Verdict.FAIL, "the report is not whole: 2 tests were planned, 1 reported"),
 ])
 def test_what_an_exit_code_and_a_report_come_to(code: int, output: str, verdict: Verdict, reason: str) -> None:
-    outcome = judge(code, output, 3.0)
+    outcome = judge(code, output, 3.0, 3.0)
     assert (outcome.verdict, outcome.reason) == (verdict, reason)
+
+
+def test_who_is_killed_before_the_time_is_up_was_not_slow() -> None:
+    assert judge(143, "", 1.0, 3.0).reason == "exit code 143"
 
 
 TEST = Selftest(collection="net", name="one.sh", seconds=45)
 PASS, FAIL = Outcome(verdict=Verdict.PASS), Outcome(verdict=Verdict.FAIL, reason="exit code 1", said=("no",))
 SKIP = Outcome(verdict=Verdict.SKIP, reason="no jq")
+OOPS = Outcome(verdict=Verdict.FAIL, reason="dut: oops: f", kernel="dut: oops: f")
+
+
+def cases(**passed: bool) -> Outcome:
+    return Outcome(verdict=Verdict.FAIL, reason="1 cases failed",
+                   cases=tuple(Case(name=name, passed=ok) for name, ok in passed.items()))
 
 
 @pytest.mark.parametrize(("base", "patched", "verdict", "evidence"), [
@@ -121,6 +147,12 @@ SKIP = Outcome(verdict=Verdict.SKIP, reason="no jq")
     (FAIL, FAIL, Verdict.SKIP, "fails before the series, too: exit code 1"),
     (SKIP, SKIP, Verdict.SKIP, "no jq"),
     (PASS, SKIP, Verdict.FAIL, "no longer runs: base: PASS; patched: SKIP (no jq)"),
+    (FAIL, OOPS, Verdict.FAIL, "base: FAIL (exit code 1); patched: FAIL (dut: oops: f)"),
+    (OOPS, OOPS, Verdict.INCONCLUSIVE, "the kernel fails before the series, too: dut: oops: f"),
+    (OOPS, FAIL, Verdict.SKIP, "fails before the series, too: exit code 1"),
+    (cases(a=False, b=True), cases(a=False, b=False), Verdict.FAIL,
+     "b fails on patched only (1 such cases; others fail on both)"),
+    (cases(a=False, b=False), cases(a=False, b=True), Verdict.SKIP, "fails before the series, too: 1 cases failed"),
 ])
 def test_a_failure_is_the_series_fault_only_where_base_has_none(
         base: Outcome, patched: Outcome, verdict: Verdict, evidence: str) -> None:
