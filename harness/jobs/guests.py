@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The steps of a run that need machines: every kernel booted, suites on it, the kernel's own tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+from harness.claims import Row, Verdict
+from harness.jobs import boots, selftests, suites
+from harness.jobs.builds import SIDES, packed_selftests
+from harness.jobs.state import Run
+from harness.kernel.kbuild import Build
+from harness.kernel.selftests import Selftest
+from harness.plan.plan import Suite
+from harness.plan.topologies import NicUse
+
+_AT_ONCE = 2
+"""Suites: an emulated machine keeps less than a core busy, and the machines of a suite mostly wait for each other."""
+_LOOK_EVERY = 0.25
+"""Seconds between looks at how far suites are."""
+
+
+def boot_all(state: Run, machine: boots.Lab, variants: Sequence[str], nics: Sequence[NicUse]) -> None:
+    """Boot every kernel, and run a variant's suites, as many as there is room, while the next one's kernels boot."""
+    with ExitStack() as stack:
+        running: list[suites.Running] = []
+        for variant in variants:
+            for side in SIDES:
+                finished = state.builds.get((side, variant))
+                if finished is not None:
+                    state.progress.step(f"booting {finished.name}")
+                    with state.row("boot", finished.name, variant):
+                        state.rows.append(machine.boot(finished))
+            sides = {side: state.builds[side, variant] for side in SIDES if (side, variant) in state.builds}
+            if "patched" not in sides:
+                continue
+            offered = _offered(state, machine, sides["patched"], nics)
+            for suite, model in _on_models(state, offered, variant):
+                _await_suites(state, running, _AT_ONCE - 1)
+                state.progress.step(f"suite {suite.name} on {sides['patched'].name}{f' with {model}' if model else ''}")
+                running.append(stack.enter_context(machine.suite(suite, sides["patched"], model, sides)))
+        _await_suites(state, running, 0)
+
+
+def run_selftests(state: Run, machine: boots.Lab, variant: str, tests: Sequence[Selftest]) -> None:
+    """The kernel's own tests on both kernels of a variant."""
+    kernels = [state.builds[side, variant] for side in SIDES if (side, variant) in state.builds]
+    if len(kernels) < len(SIDES):
+        return
+    with state.row("selftest", f"selftests/{variant}", variant):
+        packed = packed_selftests(state.inputs, tests, store=state.store, progress=state.progress)
+        base, patched = (selftests.on_kernel(kernel, tests, packed, machine.machine, state.progress.step)
+                         for kernel in kernels)
+        state.rows += selftests.compare(variant, tests, base, patched)
+
+
+def _on_models(state: Run, offered: Sequence[NicUse], variant: str) -> Iterator[tuple[Suite, str]]:
+    """The suites of a variant, each with the NIC models it runs on; once, and with none, where it has no such NICs."""
+    plan = state.inputs.plan
+    for suite in plan.suites:
+        if suites.has_nics_of_the_run(suite, plan.topologies):
+            yield from ((suite, use.model) for use in offered if use.covers(suite.name, variant))
+        else:
+            yield suite, ""
+
+
+def _offered(state: Run, machine: boots.Lab, build: Build, nics: Sequence[NicUse]) -> list[NicUse]:
+    """The NIC models that a kernel's suites are to run on and can; each of the others gets a row that says why not."""
+    offered = []
+    for use in nics:
+        if not any(use.covers(suite.name, build.variant) for suite in state.inputs.plan.suites):
+            continue
+        reason = machine.why_not(use.model, build)
+        if reason:
+            state.rows.append(Row(kind="nic", id=use.model, variant=build.variant, verdict=Verdict.SKIP,
+                                  evidence=f"its suites were not run: {reason}"))
+        else:
+            offered.append(use)
+    return offered
+
+
+def _await_suites(state: Run, running: list[suites.Running], most: int) -> None:
+    """Wait until at most `most` suites run, and take the rows of those that have ended."""
+    with state.progress.counting("suites", unit="tests") as counted:
+        while len(running) > most:
+            running[0].wait(_LOOK_EVERY)
+            counted(sum(each.finished for each in running))
+            for ended in [each for each in running if each.wait(0)]:
+                running.remove(ended)
+                with state.row("suite", ended.suite.name, ended.variant):
+                    row = ended.row()
+                    if row is not None:
+                        state.rows.append(row)
+                        state.tests[ended.variant] = (*state.tests.get(ended.variant, ()), *row.tests)
