@@ -13,7 +13,7 @@ import inspect
 import json
 import textwrap
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -83,7 +83,15 @@ class Recorder:
         self._phases: list[tuple[Verdict, str, tuple[str, ...]]] = []
 
     def write(self, event: str, item: pytest.Item, **fields: object) -> None:
-        record = {"event": event, "id": _id(item), **fields}
+        self._append({"event": event, "id": _id(item), **fields})
+
+    def hidden(self, lab: Lab) -> None:
+        """Record what the kernels of a lab reported and the allow-list hid: a pass must not look as if nothing was."""
+        for host in lab.hosts.values():
+            if host.machine.console.hidden:
+                self._append({"event": "hidden", "machine": host.name, "reports": host.machine.console.hidden})
+
+    def _append(self, record: Mapping[str, object]) -> None:
         with Path(self.session.results).open("a", encoding="utf-8") as sink:
             sink.write(json.dumps(record) + "\n")
 
@@ -207,15 +215,17 @@ def _up(config: pytest.Config, topology: Topology, session: Session) -> Iterator
     images = {side: Path(image) for side, image in session.images.items()}
     deadline = Deadline.after(session.boot_timeout + _SETUP)
     known = read_benign(Path(session.benign)) if session.benign else ()
-    with (up(topology, _template(session), Path(session.workdir), deadline=deadline,
-             model=session.nic or DEFAULT_MODEL, kernels=images, ignores=known) as running,
-          hang.watched([host.machine.scene() for host in running.hosts.values()], session.silence)):
-        labs = config.stash[_LABS]
-        labs.append(running)
-        try:
+    labs, running = config.stash[_LABS], None
+    try:
+        with (up(topology, _template(session), Path(session.workdir), deadline=deadline,
+                 model=session.nic or DEFAULT_MODEL, kernels=images, ignores=known) as running,
+              hang.watched([host.machine.scene() for host in running.hosts.values()], session.silence)):
+            labs.append(running)
             yield running
-        finally:
+    finally:
+        if running is not None:
             labs.remove(running)
+            _recorder(config).hidden(running)  # the last report is whole when its console has ended
 
 
 def verdict_of(error: BaseException, when: str) -> tuple[Verdict, str]:

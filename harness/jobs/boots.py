@@ -152,9 +152,10 @@ class Lab:
             answered = time.monotonic() - started
         if not release:
             raise KernelError("the guest's uname says nothing", where=build.name)
+        known = [f"{count} reports known as benign: {reason}" for reason, count in machine.console.hidden.items()]
+        said = f"Linux {release} answered over SSH after {answered:.1f} s under {self.accel.name}"
         return Row(kind="boot", id=build.name, variant=build.variant, verdict=Verdict.PASS,
-                   evidence=f"Linux {release} answered over SSH after {answered:.1f} s under {self.accel.name}",
-                   seconds=time.monotonic() - started)
+                   evidence="; ".join((said, *known)), seconds=time.monotonic() - started)
 
     @contextmanager
     def suite(self, suite: Suite, build: Build, nic: str, sides: Mapping[str, Build]) -> Iterator[suites.Running]:

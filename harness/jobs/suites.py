@@ -12,7 +12,7 @@ import ast
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +77,7 @@ class Session:
     boot_timeout: int
     workdir: str
     results: str
-    silence: int = 60
+    silence: int = 120
     benign: str = ""
     nic: str = DEFAULT_MODEL
     images: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -219,10 +219,20 @@ def _row(suite: Suite, records: tuple[dict[str, object], ...], session: Session,
         return None
     row = claims.judge_suite(suite.name, session.variant, results, sum(result.seconds for result in results), ended,
                              session.nic)
+    known = known_reports(records)
+    if known:
+        row = dataclasses.replace(row, evidence=f"{row.evidence}; {known[0]}", detail=(*known, *row.detail))
     said = row.detail if results or not ended else _errors(log)
     if ended and row.verdict is Verdict.PASS:
         row = dataclasses.replace(row, verdict=Verdict.ERROR, evidence=ended)
     return dataclasses.replace(row, detail=(*said, f"log: {log}")) if said or ended else row
+
+
+def known_reports(records: Iterable[Mapping[str, object]]) -> tuple[str, ...]:
+    """What the kernels reported and the plan's `benign` hid, a line for each machine and reason."""
+    return tuple(f"{record['machine']}: {count} reports known as benign: {reason}"
+                 for record in records if record["event"] == "hidden" and isinstance(record["reports"], dict)
+                 for reason, count in record["reports"].items())
 
 
 def _errors(log: Path) -> tuple[str, ...]:
@@ -236,6 +246,8 @@ def collect(suite: Suite, records: tuple[dict[str, object], ...], ended: str,
     """Every planned test's result; one that was planned and never finished is an ERROR that says how far it got."""
     found: dict[str, TestResult] = {}
     for record in records:
+        if record["event"] not in ("planned", "started", "finished"):
+            continue
         name = f"{suite.name}::{str(record['id']).partition('::')[2]}"
         if record["event"] == "planned":
             found[name] = TestResult(id=name, nic=nic, verdict=Verdict.ERROR, reason=ended or "it was never started")

@@ -72,7 +72,7 @@ class LabSpec:
     cpus: int = 1
     boot_timeout: int = 90
     test_timeout: int = 900
-    silence: int = 60
+    silence: int = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

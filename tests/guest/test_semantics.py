@@ -45,7 +45,7 @@ def ran(lab: Lab, module_file: Callable[[str], Path]) -> Ran:
     reports = []
     before = slabs.count(dut, BUFFERS)
     for _ in range(LOADS):
-        dut.run("insmod", path, deadline=Deadline.after(120))
+        dut.run("insmod", path, deadline=Deadline.after(100))
         reports.append(ktap.parse(dut.read("/proc/harness_skb_ext").splitlines()))
         dut.run("rmmod", module.stem)
     grown = slabs.left_behind(dut, before, packets=MARGIN, caches=BUFFERS)
