@@ -118,9 +118,13 @@ def verdict(done: subprocess.CompletedProcess[str], results: Path) -> tuple[str,
     if done.returncode != 1 or not results.is_file():
         return "", f"exit code {done.returncode}: {(done.stderr.splitlines() or [''])[-1]}"
     rows: list[dict[str, Any]] = json.loads(results.read_text(encoding="utf-8"))["rows"]
-    failed = next((row for row in rows if row["verdict"] == "FAIL"), None)
-    if failed is None:
+    bad = [row for row in rows if row["verdict"] == "FAIL"]
+    ours = next((row for row in bad if row["id"].startswith("base/")), None)
+    if ours is not None:
+        return "", f"base itself fails: {_short(ours['evidence'])}"
+    if not bad:
         return "", "exit code 1 without a row that failed"
+    failed = bad[0]
     test = next((test for test in failed["tests"] if test["verdict"] == "FAIL"), None)
     where, why = (test["id"], test["reason"]) if test else (f"{failed['kind']} {failed['id']}", failed["evidence"])
     return f"`{where.rpartition('/')[2]}`: {_short(why)}", ""

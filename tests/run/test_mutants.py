@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from tests.mutants.__main__ import breaks, mutants
+from tests.mutants.__main__ import breaks, mutants, verdict
 from tests.run.conftest import PlanMaker, Runner
 
 CAUGHT_BY = {
@@ -23,6 +27,25 @@ def test_a_mutant_is_caught(run: Runner, derived_plan: PlanMaker, mutant: str) -
     (suite,) = ran.rows("suite")
     assert suite["verdict"] == "FAIL", ran
     assert all(row["verdict"] == "PASS" for row in ran.rows("boot")), ran
+
+
+@pytest.mark.parametrize(("code", "rows", "killed", "error"), [
+    (0, [], False, ""),
+    (1, [("suite", "test_x.py", "FAIL")], True, ""),
+    (1, [("boot", "patched/both", "FAIL")], True, ""),
+    (1, [("boot", "base/both", "FAIL"), ("suite", "test_x.py", "FAIL")], False, "base itself fails: why"),
+    (1, [("suite", "test_x.py", "PASS")], False, "exit code 1 without a row that failed"),
+    (3, [("suite", "test_x.py", "ERROR")], False, "exit code 3: last words"),
+    (4, [], False, "exit code 4: last words"),
+])
+def test_only_what_fails_of_the_mutant_kills_it(tmp_path: Path, code: int, rows: list[tuple[str, str, str]],
+                                                killed: bool, error: str) -> None:
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps({"rows": [{"kind": kind, "id": name, "verdict": word, "evidence": "why", "tests": []}
+                                            for kind, name, word in rows]}))
+    done = subprocess.CompletedProcess(args=[], returncode=code, stdout="", stderr="first\nlast words\n")
+    said, why = verdict(done, results)
+    assert (bool(said), why) == (killed, error)
 
 
 def test_every_mutant_says_what_it_breaks() -> None:
