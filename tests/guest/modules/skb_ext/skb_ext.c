@@ -517,46 +517,53 @@ out:
 	kfree_skb(skb);
 }
 
-CASE(skb_copy_keeps_them)
+/* What every way to copy a buffer has in common: the copy shares, and goes alone. */
+static void copied_by(struct result *result, struct sk_buff *(*copy)(struct sk_buff *))
 {
-	struct sk_buff *skb = extended(0x61), *copy = NULL;
+	struct sk_buff *skb = extended(0x61), *other = NULL;
 
 	want(skb);
 	skb_put_zero(skb, 64);
-	copy = skb_copy(skb, GFP_KERNEL);
-	want(copy);
-	want(shared(skb, copy, 2));
+	other = copy(skb);
+	want(other);
+	want(shared(skb, other, 2));
+	kfree_skb(other);
+	other = NULL;
+	equal(references(skb), 1);
+	want(filled(skb_ext_find(skb, ONE), ONE_SIZE, 0x61));
 out:
-	kfree_skb(copy);
+	kfree_skb(other);
 	kfree_skb(skb);
+}
+
+static struct sk_buff *by_skb_copy(struct sk_buff *skb)
+{
+	return skb_copy(skb, GFP_KERNEL);
+}
+
+static struct sk_buff *by_pskb_copy(struct sk_buff *skb)
+{
+	return pskb_copy(skb, GFP_KERNEL);
+}
+
+static struct sk_buff *by_skb_copy_expand(struct sk_buff *skb)
+{
+	return skb_copy_expand(skb, 128, 128, GFP_KERNEL);
+}
+
+CASE(skb_copy_keeps_them)
+{
+	copied_by(result, by_skb_copy);
 }
 
 CASE(pskb_copy_keeps_them)
 {
-	struct sk_buff *skb = extended(0x62), *copy = NULL;
-
-	want(skb);
-	skb_put_zero(skb, 64);
-	copy = pskb_copy(skb, GFP_KERNEL);
-	want(copy);
-	want(shared(skb, copy, 2));
-out:
-	kfree_skb(copy);
-	kfree_skb(skb);
+	copied_by(result, by_pskb_copy);
 }
 
 CASE(skb_copy_expand_keeps_them)
 {
-	struct sk_buff *skb = extended(0x63), *copy = NULL;
-
-	want(skb);
-	skb_put_zero(skb, 64);
-	copy = skb_copy_expand(skb, 128, 128, GFP_KERNEL);
-	want(copy);
-	want(shared(skb, copy, 2));
-out:
-	kfree_skb(copy);
-	kfree_skb(skb);
+	copied_by(result, by_skb_copy_expand);
 }
 
 CASE(expanding_the_head_keeps_them)
@@ -741,16 +748,14 @@ CASE(every_segment_has_a_reference)
 		result->failed = true;
 		goto out;
 	}
-	skb_list_walk_safe(segments, each, segments) {
-		struct sk_buff *next = segments;
-
-		count++;
-		want(skb_ext_exist(each, ONE));
-		want(each->extensions == skb->extensions);
+	/* each is let go of alone: the count says how many are left */
+	while ((each = segments)) {
+		segments = each->next;
 		skb_mark_not_on_list(each);
-		equal(references(skb) >= 2, 1);
+		if (skb_ext_exist(each, ONE) && each->extensions == skb->extensions &&
+		    references(skb) == 4 - count)
+			count++;
 		kfree_skb(each);
-		segments = next;
 	}
 	equal(count, 3);
 	equal(references(skb), 1);
@@ -763,15 +768,18 @@ out:
 CASE(a_stolen_head_gives_them_back)
 {
 	struct sk_buff *skb = extended(0x72), *witness = NULL;
+	void *head;
 
 	want(skb);
 	witness = buffer();
 	want(witness);
 	skb_ext_copy(witness, skb);
 	equal(references(witness), 2);
-	/* as GRO and skb_try_coalesce() do with a buffer whose data went on */
-	kfree_skb_partial(skb, false);
+	/* as after skb_try_coalesce(): the data went on, the buffer goes */
+	head = skb->head;
+	kfree_skb_partial(skb, true);
 	skb = NULL;
+	kfree(head);
 	equal(references(witness), 1);
 out:
 	kfree_skb(witness);
