@@ -8,7 +8,7 @@ Monitor commands: `set_link`, `device_del`, `device_add` and the event DEVICE_DE
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -140,10 +140,10 @@ class Card:
 
         Raises:
             GuestCommandFailed: the driver does not have one, or it is fixed.
+            KernelError: the card does not get its carrier back.
         """
         before = self.features()
-        words = [word for name, on in wanted.items() for word in (name.replace("_", "-"), _word(on))]
-        self.machine.run("ethtool", "-K", self.interface, *words)
+        self._set_features([word for name, on in wanted.items() for word in (name.replace("_", "-"), _word(on))])
         try:
             yield
         finally:
@@ -161,7 +161,7 @@ class Card:
                     for word in (name, _word(was.on))]
             if not back:
                 return
-            self.machine.run("ethtool", "-K", self.interface, *back)
+            self._set_features(back)
 
     @contextmanager
     def mtu(self, size: int) -> Iterator[None]:
@@ -169,14 +169,17 @@ class Card:
 
         Raises:
             GuestCommandFailed: the driver does not take that size.
+            KernelError: the card does not get its carrier back.
         """
         name = self.interface
         before = self.machine.run("cat", f"/sys/class/net/{name}/mtu").stdout.strip()
-        self._set_mtu(name, str(size))
+        with self._carrier_kept():
+            self.machine.run("ip", "link", "set", name, "mtu", str(size))
         try:
             yield
         finally:
-            self._set_mtu(name, before)
+            with self._carrier_kept():
+                self.machine.run("ip", "link", "set", name, "mtu", before)
 
     def queues(self) -> tuple[int, int]:
         """How many receive and transmit queues its driver made."""
@@ -196,11 +199,19 @@ class Card:
         finally:
             self.machine.run("tc", "qdisc", "del", "dev", self.interface, "root")
 
-    def _set_mtu(self, name: str, size: str) -> None:
-        """Set it, and wait for the carrier: some drivers reset the card for it."""
-        was_up = self.machine.run("cat", f"/sys/class/net/{name}/carrier", check=False).stdout.strip() == "1"
-        self.machine.run("ip", "link", "set", name, "mtu", size)
-        if was_up:
+    def _set_features(self, words: Sequence[str]) -> None:
+        with self._carrier_kept():
+            self.machine.run("ethtool", "-K", self.interface, *words)
+
+    @contextmanager
+    def _carrier_kept(self) -> Iterator[None]:
+        """Wait after the block for the carrier that was there before: some drivers reset the card for a setting.
+
+        Such a driver takes the carrier away before the setting returns (e1000_down() of e1000 and e1000e).
+        """
+        before = self.machine.run("cat", f"/sys/class/net/{self.interface}/carrier", check=False)
+        yield
+        if before.stdout.strip() == "1":
             self.await_carrier(True)
 
     def _deleted(self, seen: int) -> bool | None:

@@ -33,7 +33,7 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs; a zombie does not."""
+        """Whether it still runs; a zombie does not, once the last of its threads has ended."""
         return self.started == _started(self.pid)
 
     def signal(self, number: signal.Signals) -> None:
@@ -48,9 +48,12 @@ class Process:
 
 
 def _started(pid: int) -> int | None:
-    """When the process was started; None where there is none, or only a zombie."""
+    """When the process was started; None where there is none, or only a zombie.
+
+    A first thread that is a zombie while others go on (field 20) is a process that still has its files and locks.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] == "Z" else int(fields[19])
+    return None if fields[0] == "Z" and int(fields[17]) <= 1 else int(fields[19])

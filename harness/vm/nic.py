@@ -57,8 +57,8 @@ class Model:
 
 # Until 8.0 QEMU's net_tx_pkt_do_sw_fragmentation() (hw/net/net_tx_pkt.c) cuts what e1000e and vmxnet3 are to segment
 # into IPv4 fragments: whole for the receiver's TCP, but nothing on the way or in a capture sees its ports.
-# Who does not tell of a carrier: QEMU's eepro100, ne2000, tulip and usb-net have no link state and pcnet32 does not
-# report one; with MSI-X QEMU 7.2's e1000e interrupts for the first change of its link only.
+# Who does not tell of a carrier: QEMU's eepro100, ne2000, tulip and usb-net have no link state; with MSI-X QEMU 7.2's
+# e1000e interrupts for the first change of its link only. pcnet32 looks every two seconds (PCNET32_WATCHDOG_TIMEOUT).
 # Bursts: in the mode that 8139cp uses rtl8139 holds nobody up (rtl8139_can_receive() in QEMU's hw/net/rtl8139.c), nor
 # do pcnet and ne2000. Rings: CP_RX_RING_SIZE of 8139cp.c, RX_RING_SIZE of pcnet32.c, 52 pages in an NE2000.
 # i82559er drops while its receive unit waits for the driver to add to its list (nic_receive() in eepro100.c).
@@ -73,8 +73,7 @@ _MODELS = (
     Model(name="rtl8139", device="rtl8139", driver="8139cp", options=("NET_VENDOR_REALTEK", "8139CP"), burst=64),
     Model(name="vmxnet3", device="vmxnet3", driver="vmxnet3", options=("VMXNET3", "PCI_MSI"), queues=8,
           wrong_offloads=("tso",)),
-    Model(name="pcnet", device="pcnet", driver="pcnet32", options=("NET_VENDOR_AMD", "PCNET32"),
-          tells_carrier=False, burst=32),
+    Model(name="pcnet", device="pcnet", driver="pcnet32", options=("NET_VENDOR_AMD", "PCNET32"), burst=32),
     Model(name="i82559er", device="i82559er", driver="e100", options=("NET_VENDOR_INTEL", "E100"),
           tells_carrier=False, burst=32),
     Model(name="ne2k_pci", device="ne2k_pci", driver="ne2k-pci", tells_carrier=False, burst=8,

@@ -102,7 +102,7 @@ def test_a_driver_that_does_not_notice_its_cable_is_the_kernels_fault(on: bool) 
     with pytest.raises(KernelError, match="has no carrier" if on else "still has a carrier"):
         card("e1000", monitor, condition=1).carrier(on)
     assert monitor.asked == [("set_link", {"name": "nic0", "up": on})]
-    card("pcnet", Monitor(), condition=1).carrier(on)  # which nobody tells
+    card("tulip", Monitor(), condition=1).carrier(on)  # which nobody tells
 
 
 def test_a_card_that_the_machine_does_not_have() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -151,3 +152,19 @@ def test_a_process_of_the_past_is_not_alive() -> None:
     assert me.alive
     assert not Process(pid=me.pid, started=me.started + 1).alive
     assert not Process.of(2 ** 22 + 1).alive
+
+
+def test_a_process_is_alive_until_its_last_thread_ends() -> None:
+    """The first thread may be a zombie before the others have let go of the process's locks."""
+    exit_ = {"x86_64": 60, "aarch64": 93}[platform.machine()]
+    code = ("import ctypes, sys, threading\n"
+            "threading.Thread(target=sys.stdin.read).start()\n"
+            f"ctypes.CDLL(None).syscall({exit_}, 0)\n")
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as child:
+        stat = Path(f"/proc/{child.pid}/stat")
+        while stat.read_text().rpartition(")")[2].split()[0] != "Z":
+            os.sched_yield()
+        started = Process(pid=child.pid, started=int(stat.read_text().rpartition(")")[2].split()[19]))
+        assert started.alive
+        child.kill()
+    assert not started.alive
