@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -28,13 +31,17 @@ def show(report: RunReport, console: Console) -> None:
 
 def show_rows(title: str, rows: Sequence[Row], console: Console) -> None:
     """Print rows as a table."""
-    table = Table(title=title, title_justify="left", expand=False, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False,
+                  padding=(0, 1, 0, 0))
     for heading in ("what", "variant", "verdict"):
         table.add_column(heading, no_wrap=heading != "what", overflow="fold")
     table.add_column("evidence", overflow="fold")
+    short = _short_names(row.id for row in rows if row.kind == "suite")
     for row in rows:
-        table.add_row(escape(_label(row)), escape(row.variant), f"[{_STYLE[row.verdict]}]{row.verdict}[/]",
-                      escape(clean(row.evidence)))
+        what = short.get(row.id, row.id) if row.kind in ("suite", "claim") else f"{row.kind} {row.id}"
+        evidence = f"{row.nic}: {row.evidence}" if row.nic else row.evidence
+        table.add_row(escape(what), escape(row.variant), f"[{_STYLE[row.verdict]}]{row.verdict}[/]",
+                      escape(clean(evidence)))
     console.print(table)
 
 
@@ -54,6 +61,13 @@ def summary(report: RunReport) -> str:
     counts = {verdict: sum(row.verdict is verdict for row in report.rows) for verdict in Verdict}
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) or "no results"
     return f"{said} in {report.seconds:.0f} s"
+
+
+def _short_names(suites: Iterable[str]) -> dict[str, str]:
+    """What the table calls suites: by the file's name, without its folder, where no other has that name."""
+    names = {suite: PurePath(suite).name for suite in suites}
+    count = Counter(names.values())
+    return {suite: name for suite, name in names.items() if count[name] == 1}
 
 
 def _label(row: Row) -> str:

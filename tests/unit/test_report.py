@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -60,9 +61,18 @@ def test_every_form_names_the_nic_model_that_a_suite_ran_on() -> None:
                          tests=(TestResult(id="s.py::a", nic=nic, verdict=Verdict.PASS),))
                      for nic in ("e1000", "rtl8139")))
     assert [case.classname for suite in xml(value) for case in suite] == ["s.py.both.e1000", "s.py.both.rtl8139"]
-    assert "suite s.py on rtl8139" in shown(value, width=200)
+    assert re.search(r"s\.py +both +PASS +rtl8139: ", shown(value, width=200))
     rows = json.loads(json.dumps(model.to_json(value)))["rows"]
     assert [(found["nic"], found["tests"][0]["nic"]) for found in rows] == [("e1000",) * 2, ("rtl8139",) * 2]
+
+
+def test_the_table_leaves_out_folders_of_suites_where_the_name_says_it_all() -> None:
+    value = report(*(row(Verdict.PASS, kind="suite", id=name) for name in ("a/link.py", "b/link.py", "a/bridge.py")))
+    listed = shown(value, width=200)
+    assert "a/link.py" in listed
+    assert "b/link.py" in listed
+    assert "a/bridge.py" not in listed
+    assert "bridge.py" in listed
 
 
 def test_a_nic_model_that_cannot_be_had_is_skipped_with_the_reason() -> None:
