@@ -75,7 +75,7 @@ _MODELS = (
           wrong_offloads=("tso",)),
     Model(name="pcnet", device="pcnet", driver="pcnet32", options=("NET_VENDOR_AMD", "PCNET32"), burst=32),
     Model(name="i82559er", device="i82559er", driver="e100", options=("NET_VENDOR_INTEL", "E100"),
-          tells_carrier=False, burst=32),
+          tells_carrier=False, burst=8),
     Model(name="ne2k_pci", device="ne2k_pci", driver="ne2k-pci", tells_carrier=False, burst=8,
           options=("NET_VENDOR_NATSEMI", "NET_VENDOR_8390", "NE2K_PCI")),
     Model(name="tulip", device="tulip", driver="tulip", options=("NET_VENDOR_DEC", "NET_TULIP", "TULIP"),

@@ -13,7 +13,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import KernelError
 from harness.kernel.kbuild import Build
-from harness.lab import card, counters, ipsec, slabs, traffic
+from harness.lab import bench, card, counters, ipsec, slabs, traffic
 from harness.lab.bench import Host, Lab, up
 from harness.lab.capture import capturing
 from harness.lab.payload import MARKER
@@ -189,6 +189,15 @@ def test_a_link_delays_both_ways_and_loses_its_share(start: Up) -> None:
         # 128 of 200 are expected to come back with two chances to be lost; the bounds are six deviations away.
         assert 87 <= pings.received <= 169, str(pings)
         assert least_round_trip(a, b.ipv4) >= 60
+
+
+def test_a_neighbour_that_is_late_is_waited_for(start: Up) -> None:
+    """Longer than three requests of ARP take, after which ping has an error of the network."""
+    with start(replace(PAIR, name="late")) as lab:
+        b = lab["b"]
+        b.shell(f"ip addr del {b.faces[0].ipv4} dev lan0; (usleep 5000000; ip addr add {b.faces[0].ipv4} dev lan0) &")
+        bench.await_neighbours(lab, lab.topology.networks[0], Deadline.after(60))
+        assert traffic.ping(lab["a"], b.ipv4).whole
 
 
 def test_a_link_has_a_large_mtu_and_carries_such_frames(start: Up) -> None:
