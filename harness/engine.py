@@ -27,7 +27,6 @@ from harness.errors import ExitCode
 from harness.jobs import boots, guests, judging, suites
 from harness.jobs.builds import (
     BUILD_SECONDS,
-    SIDES,
     Inputs,
     applied,
     build,
@@ -46,7 +45,7 @@ from harness.kernel import selftests
 from harness.kernel.kbuild import Build
 from harness.kernel.kconfig import Config
 from harness.kernel.tree import prepare
-from harness.plan.plan import Plan
+from harness.plan.plan import SIDES, Plan
 from harness.plan.topologies import NicUse
 from harness.report import junit, model, objdiff_page
 from harness.report.model import RunReport
@@ -122,7 +121,7 @@ def _steps(state: Run, variants: Sequence[str], accel: str, nics: Sequence[NicUs
     tests = {variant: selftests.find(source_of(state.inputs, "patched", state.store), names)
              for variant, names in plan.selftests if variant in variants}
     configs = {(side, variant): configure(state.inputs, side, variant, store=state.store, progress=state.progress)
-               for variant in variants for side in SIDES}
+               for variant in variants for side in plan.variant(variant).sides}
     userland = boots.userland(state.store, state.inputs.arch, progress=state.progress.step)
     _build_all(state, configs, variants)
     _control(state, configs, variants)
@@ -143,7 +142,7 @@ def _steps(state: Run, variants: Sequence[str], accel: str, nics: Sequence[NicUs
 def _build_all(state: Run, configs: Configs, variants: Sequence[str]) -> None:
     """Build everything; the control's variant last, so that it is an incremental build that its control checks."""
     for variant in sorted(variants, key=lambda name: name == state.inputs.plan.control):
-        for side in SIDES:
+        for side in state.inputs.plan.variant(variant).sides:
             with state.row("build", f"{side}/{variant}", variant):
                 _keep(state, build(state.inputs, side, configs[side, variant], store=state.store,
                                    progress=state.progress))

@@ -124,7 +124,7 @@ def blame(plan: Path, variants: tuple[str, ...], arch: str | None, everything: b
     from harness.report import blame as report
 
     read, store, told = read_plan(plan, arch or ""), open_store(cache), progress(quiet)
-    names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
+    names = read.compared(variants)
     inputs = builds.resolve(read, Deadline.after(60), store=store, progress=told.step)
     found = [builds.blame(inputs, name, store=store, progress=told) for name in names]
     click.echo(json.dumps([report.to_json(one) for one in found], indent=1) if as_json else "\n\n".join(
@@ -171,19 +171,19 @@ def layout(plan: Path, struct: str, headers: tuple[str, ...], variants: tuple[st
     from harness.deadline import Deadline
     from harness.jobs import builds, layouts
     from harness.plan.claims import HEADER, TAG
-    from harness.plan.plan import read_plan
+    from harness.plan.plan import SIDES, read_plan
 
     if not re.fullmatch(TAG, struct) or not all(re.fullmatch(HEADER, header) for header in headers):
         raise UsageError("this is no structure of a header", where=f"struct {struct} of {', '.join(headers)}",
                          hint="--struct sk_buff --header linux/skbuff.h")
     read, store, told = read_plan(plan, arch or ""), open_store(cache), progress(quiet)
     inputs = builds.resolve(read, Deadline.after(60), store=store, progress=told.step)
-    names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
+    names = read.compared(variants)
     found = {}
     for name in names:
-        configs = [builds.configure(inputs, side, name, store=store, progress=told) for side in builds.SIDES]
+        configs = [builds.configure(inputs, side, name, store=store, progress=told) for side in SIDES]
         kernels = [builds.build(inputs, side, config, store=store, progress=told)
-                   for side, config in zip(builds.SIDES, configs, strict=True)]
+                   for side, config in zip(SIDES, configs, strict=True)]
         found[name] = [builds.measure(inputs, build, struct, headers, store=store) for build in kernels]
     if as_json:
         click.echo(json.dumps({name: layouts.as_json(*sides) for name, sides in found.items()}, indent=1))

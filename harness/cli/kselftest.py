@@ -38,15 +38,15 @@ def kselftest(plan: Path, tests: tuple[str, ...], variant: str, arch: str | None
     from harness.deadline import Deadline
     from harness.jobs import boots, builds, selftests
     from harness.kernel import selftests as kernels_own
-    from harness.plan.plan import read_plan
+    from harness.plan.plan import SIDES, read_plan
     from harness.report import model, terminal
 
     read, store, progress = read_plan(plan, arch or ""), open_store(cache), common.progress(quiet)
-    read.variant(variant)
+    read.compared((variant,))
     inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
     chosen = kernels_own.find(builds.source_of(inputs, "patched", store), tests)
     kernels = [builds.build(inputs, side, builds.configure(inputs, side, variant, store=store, progress=progress),
-                            store=store, progress=progress) for side in builds.SIDES]
+                            store=store, progress=progress) for side in SIDES]
     packed = builds.packed_selftests(inputs, chosen, store=store, progress=progress)
     userland = boots.userland(store, inputs.arch, progress=progress.step)
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:

@@ -46,11 +46,13 @@ def rows(what: str, plan_path: Path | None, store: Store) -> Rows:
 def _plan(read: plan.Plan, store: Store) -> Rows:
     found = [*_patches("base", read.base, read.path.parent, store),
              *_patches("patch", read.series, read.path.parent, store)]
-    found += [{"kind": "variant", "name": row.name, "what": " ".join(path.stem for path in row.fragments)}
+    found += [{"kind": "variant", "name": row.name, "what": " ".join(path.stem for path in row.fragments)
+               + ("" if row.sides == plan.SIDES else f" ({' and '.join(row.sides)} only)")}
              for row in read.variants]
     found += [{"kind": "claim", "name": row.id, "what": f"{row.says} [{row.check}: {row.expect}]"}
               for row in read.claims]
-    found += [{"kind": "suite", "name": row.name, "what": ""} for row in read.suites]
+    found += [{"kind": "suite", "name": row.name, "what": f"on {', '.join(row.variants)}" if row.variants else ""}
+              for row in read.suites]
     return found + [{"kind": "nic", "name": row.model, "what": _words(row)} for row in read.nics]
 
 

@@ -128,13 +128,14 @@ def build(plan: Path, variants: tuple[str, ...], arch: str | None, side: str, ea
     inputs = replace(builds.applied(inputs, store=store, progress=progress), extra_warnings=extra or "")
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
     if each:
-        walked = {name: builds.each_patch(inputs, name, store=store, progress=progress) for name in names}
+        walked = {name: builds.each_patch(inputs, name, store=store, progress=progress)
+                  for name in read.compared(variants)}
         click.echo(json.dumps([steps.to_json(*item) for item in walked.items()], indent=1) if as_json
                    else "\n\n".join("\n".join(steps.lines(*item)) for item in walked.items()))
         clean = all(row.after is not None and not row.new_warnings for rows in walked.values() for row in rows)
         sys.exit(ExitCode.PASSED if clean else ExitCode.FAILED)
     configs = [(where, builds.configure(inputs, where, name, store=store, progress=progress))
-               for name in names for where in builds.SIDES if side in ("both", where)]
+               for name in names for where in read.variant(name).sides if side in ("both", where)]
     found = [builds.build(inputs, where, config, store=store, progress=progress) for where, config in configs]
     if as_json:
         click.echo(json.dumps([{"name": item.name, "out": str(item.out), "image": str(item.image),

@@ -32,7 +32,7 @@ from harness.kernel.selftests import Selftest
 from harness.kernel.series import Series
 from harness.kernel.toolchain import Toolchain, toolchain
 from harness.kernel.tree import Tree, apply, difference, prepare
-from harness.plan.plan import Plan, SourceSpec
+from harness.plan.plan import SIDES, Plan, SourceSpec
 from harness.report import model
 from harness.report.progress import Progress
 from harness.sandbox import bwrap
@@ -43,7 +43,6 @@ BUILD_SECONDS = 3600
 FETCH_SECONDS = 3600
 PROOF_SECONDS = 900
 PROBE_SECONDS = 300
-SIDES = ("base", "patched")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

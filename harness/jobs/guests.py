@@ -8,11 +8,11 @@ from contextlib import ExitStack
 
 from harness.claims import Row, Verdict
 from harness.jobs import boots, selftests, suites
-from harness.jobs.builds import SIDES, packed_selftests
+from harness.jobs.builds import packed_selftests
 from harness.jobs.state import Run
 from harness.kernel.kbuild import Build
 from harness.kernel.selftests import Selftest
-from harness.plan.plan import Suite
+from harness.plan.plan import SIDES, Suite
 from harness.plan.topologies import NicUse
 
 _AT_ONCE = 2
@@ -58,7 +58,7 @@ def run_selftests(state: Run, machine: boots.Lab, variant: str, tests: Sequence[
 def _on_models(state: Run, offered: Sequence[NicUse], variant: str) -> Iterator[tuple[Suite, str]]:
     """The suites of a variant, each with the NIC models it runs on; once, and with none, where it has no such NICs."""
     plan = state.inputs.plan
-    for suite in plan.suites:
+    for suite in (suite for suite in plan.suites if suite.runs_on(variant)):
         if suites.has_nics_of_the_run(suite, plan.topologies):
             yield from ((suite, use.model) for use in offered if use.covers(suite.name, variant))
         else:
@@ -69,7 +69,8 @@ def _offered(state: Run, machine: boots.Lab, build: Build, nics: Sequence[NicUse
     """The NIC models that a kernel's suites are to run on and can; each of the others gets a row that says why not."""
     offered = []
     for use in nics:
-        if not any(use.covers(suite.name, build.variant) for suite in state.inputs.plan.suites):
+        if not any(use.covers(suite.name, build.variant) for suite in state.inputs.plan.suites
+                   if suite.runs_on(build.variant)):
             continue
         reason = machine.why_not(use.model, build)
         if reason:

@@ -14,8 +14,9 @@ from harness.claims import Check, Claim, Row, Verdict
 from harness.compare.layout import Layout, Unmeasured
 from harness.errors import HarnessError
 from harness.jobs import layouts
-from harness.jobs.builds import SIDES, blame, each_patch, measure
+from harness.jobs.builds import blame, each_patch, measure
 from harness.jobs.state import Run
+from harness.plan.plan import SIDES
 from harness.plan.topologies import NicUse
 from harness.report import blame as blaming
 
@@ -34,7 +35,7 @@ def judge(state: Run, variants: Sequence[str], nics: Sequence[NicUse]) -> None:
 
 
 def _judged(state: Run, claim: Claim, variant: str) -> Row:
-    missing = [side for side in SIDES if (side, variant) not in state.builds]
+    missing = [side for side in state.inputs.plan.variant(variant).sides if (side, variant) not in state.builds]
     if missing:
         return Row(kind="claim", id=claim.id, variant=variant, verdict=Verdict.SKIP,
                    evidence=f"{missing[0]}/{variant} was not built")

@@ -16,10 +16,23 @@ HEADER = r"[\w.+-][\w.+/-]*"
 """What the tag of a structure and the name of a header may be: nothing that ends the C line it is put into."""
 
 
-def read_claims(node: Node, variants: tuple[str, ...], arch: str) -> tuple[Claim, ...]:
-    """The claims of a plan with these variants that are about kernels for `arch`. Raises `UsageError`."""
-    read = [(_claim(name, entry, variants), _about(entry)) for name, entry in node.mapping().items()]
-    return tuple(claim for claim, about in read if arch in about)
+def read_claims(node: Node, variants: tuple[str, ...], compared: tuple[str, ...], arch: str) -> tuple[Claim, ...]:
+    """The claims of a plan that are about kernels for `arch`.
+
+    Args:
+        variants: what the plan has.
+        compared: those of them whose base is built, too: claims on anything but tests are about these.
+
+    Raises:
+        UsageError: one says what cannot be judged.
+    """
+    read = [(_claim(name, entry, variants), _about(entry), entry) for name, entry in node.mapping().items()]
+    for claim, _, entry in read:
+        alone = [variant for variant in claim.variants if variant not in compared]
+        if alone and claim.check is not Check.TESTS:
+            raise UsageError(f"claim {claim.id} compares base with patched, but variant {alone[0]} has no base",
+                             where=entry.where, hint="it says `only: patched`")
+    return tuple(claim for claim, about, _ in read if arch in about)
 
 
 def _about(node: Node) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ docs/plan.md describes every key for those who write plans.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -28,6 +28,8 @@ from harness.vm.nic import DEFAULT_MODEL
 from harness.vm.reports import Ignore
 
 PLAN_FILE = "plan.yaml"
+SIDES = ("base", "patched")
+"""The two trees of a plan: before the series and after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,18 +44,27 @@ class SourceSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """A configuration: its name, and the fragments it is composed of, as files."""
+    """A configuration: its name, the fragments it is composed of, as files, and the trees that it is one of.
+
+    Base has no part in a configuration that only the series makes possible.
+    """
 
     name: str
     fragments: tuple[Path, ...]
+    sides: tuple[str, ...] = SIDES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
-    """A file of guest tests: its name as the plan has it, and where it is."""
+    """A file of guest tests: its name as the plan has it, where it is, and the variants it is kept to, if it is."""
 
     name: str
     path: Path
+    variants: tuple[str, ...] = ()
+
+    def runs_on(self, variant: str) -> bool:
+        """Whether the plan has it run on a variant, if that has what its tests need."""
+        return not self.variants or variant in self.variants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +144,18 @@ class Plan:
         raise UsageError(f"the plan has no variant {name!r}", where=str(self.path),
                          hint=f"it has {', '.join(variant.name for variant in self.variants)}")
 
+    def compared(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Those of the named variants, or of all where none is named, whose base is compared with patched.
+
+        Raises:
+            UsageError: the plan has no such variant; a named one has no base.
+        """
+        alone = [name for name in names if self.variant(name).sides != SIDES]
+        if alone:
+            raise UsageError(f"variant {alone[0]} has no base to compare with", where=str(self.path),
+                             hint="it says `only: patched`")
+        return tuple(names) or tuple(row.name for row in self.variants if row.sides == SIDES)
+
 
 def read_plan(path: Path, arch: str = "") -> Plan:
     """Read a plan from its file, or from `plan.yaml` in a folder.
@@ -158,8 +181,9 @@ def _plan(root: Node, arch: str) -> Plan:
     arch = arches.get(arch or "x86_64").name
     variants = _variants(entries["variants"], arch)
     names = tuple(variant.name for variant in variants)
-    control = entries["control"].choice(names) if "control" in entries else ""
-    suites = _suites(entries["suites"]) if "suites" in entries else ()
+    compared = tuple(variant.name for variant in variants if variant.sides == SIDES)
+    control = _with_base(entries["control"], names, compared) if "control" in entries else ""
+    suites = _suites(entries["suites"], names) if "suites" in entries else ()
     return Plan(
         path=root.file.resolve(), name=_name(root.file.resolve()), source=_source(entries["source"]),
         base=_series(entries["base"]) if "base" in entries else (), series=_series(entries["series"]),
@@ -167,14 +191,14 @@ def _plan(root: Node, arch: str) -> Plan:
         arch=arch,
         cc=entries["cc"].matching(r"[\w.+-]+", "a compiler, as `gcc-12` or `clang`") if "cc" in entries else "gcc",
         make_vars=_make_vars(entries["make_vars"]) if "make_vars" in entries else (),
-        variants=variants, claims=read_claims(entries["claims"], names, arch) if "claims" in entries else (),
+        variants=variants, claims=read_claims(entries["claims"], names, compared, arch) if "claims" in entries else (),
         suites=suites, control=control, lab=_lab(entries["lab"]) if "lab" in entries else LabSpec(),
         nics=read_nics(entries["nics"], tuple(suite.name for suite in suites), names) if "nics" in entries
         else (NicUse(model=DEFAULT_MODEL),),
         topologies=read_topologies(entries["topologies"]) if "topologies" in entries else (),
         limits=_limits(entries["limits"]) if "limits" in entries else Limits(),
         benign=benign(entries["benign"]) if "benign" in entries else (),
-        selftests=_selftests(entries["selftests"], names) if "selftests" in entries else ())
+        selftests=_selftests(entries["selftests"], names, compared) if "selftests" in entries else ())
 
 
 def _name(file: Path) -> str:
@@ -249,8 +273,7 @@ def _make_vars(node: Node) -> tuple[tuple[str, str], ...]:
 
 
 def _variants(node: Node, arch: str) -> tuple[Variant, ...]:
-    found = tuple(Variant(name=name, fragments=tuple(_fragment(item, arch) for item in entry.items()))
-                  for name, entry in node.mapping().items())
+    found = tuple(_variant(name, entry, arch) for name, entry in node.mapping().items())
     if not found:
         raise UsageError("the plan has no variant", where=node.where)
     for variant in found:
@@ -258,6 +281,22 @@ def _variants(node: Node, arch: str) -> tuple[Variant, ...]:
             raise UsageError(f"{variant.name!r} is no name for a variant", where=node.where,
                              hint="use letters, digits, - and _")
     return found
+
+
+def _variant(name: str, node: Node, arch: str) -> Variant:
+    """A list of fragments, or `{fragments: LIST, only: patched}`."""
+    entries = node.mapping(("fragments", "only"), required=("fragments",)) if node.is_mapping else {"fragments": node}
+    return Variant(name=name, fragments=tuple(_fragment(item, arch) for item in entries["fragments"].items()),
+                   sides=(entries["only"].choice(("patched",)),) if "only" in entries else SIDES)
+
+
+def _with_base(node: Node, names: tuple[str, ...], compared: tuple[str, ...]) -> str:
+    """A variant whose base is built, too."""
+    name = node.choice(names)
+    if name not in compared:
+        raise UsageError(f"`{node.key}` needs a base, which variant {name} has not", where=node.where,
+                         hint="it says `only: patched`")
+    return name
 
 
 def fragment_files() -> tuple[Path, ...]:
@@ -291,9 +330,12 @@ def _upward(start: Path, name: str) -> Path | None:
     return next((folder / name for folder in places if (folder / name).exists()), None)
 
 
-def _suites(node: Node) -> tuple[Suite, ...]:
+def _suites(node: Node, variants: tuple[str, ...]) -> tuple[Suite, ...]:
+    """A list of files, each as its path or as `{file: PATH, variants: LIST}`."""
     found: list[Suite] = []
-    for item in node.items():
+    for entry in node.items():
+        parts = entry.mapping(("file", "variants"), required=("file",)) if entry.is_mapping else {"file": entry}
+        item = parts["file"]
         path = _upward(item.file, item.text())
         if path is None or not path.is_file():
             raise UsageError(f"there is no suite {item.text()!r}", where=item.where)
@@ -301,12 +343,18 @@ def _suites(node: Node) -> tuple[Suite, ...]:
         if twin is not None:
             raise UsageError(f"two suites are called {path.stem}: {twin.name} and {item.text()}", where=item.where,
                              hint="their results go into folders of that name: rename one")
-        found.append(Suite(name=item.text(), path=path.resolve()))
+        found.append(Suite(name=item.text(), path=path.resolve(), variants=tuple(
+            name.choice(variants) for name in parts["variants"].items()) if "variants" in parts else ()))
     return tuple(found)
 
 
-def _selftests(node: Node, variants: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _selftests(node: Node, variants: tuple[str, ...],
+               compared: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """By variant, names of tests as `harness kselftest` takes them; the tree says later whether it has them."""
+    for variant, entry in node.mapping(variants).items():
+        if variant not in compared:
+            raise UsageError(f"selftests are compared with those of base, which variant {variant} has not",
+                             where=entry.where, hint="it says `only: patched`")
     return tuple((variant, tuple(item.matching(selftests.NAME, "a selftest, as net:xfrm_policy.sh")
                                  for item in entry.items())) for variant, entry in node.mapping(variants).items())
 

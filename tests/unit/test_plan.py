@@ -39,9 +39,37 @@ def plan(tmp_path: Path, text: str) -> Path:
 
 def test_the_customers_plan_reads() -> None:
     read = read_plan(ROOT / "patches" / "skb-extensions")
-    assert [row.name for row in read.variants] == ["none", "xfrm", "br_netfilter", "both"]
+    assert [row.name for row in read.variants] == ["none", "xfrm", "br_netfilter", "both", "mptcp"]
     assert read.claims[0].check is Check.OBJDIFF
     assert all(path.is_file() for row in read.variants for path in row.fragments)
+
+
+def test_a_suite_may_be_kept_to_some_variants(tmp_path: Path) -> None:
+    text = GOOD.replace("claims:\n", """\
+  more: [qemu-x86_64, net, nics]
+suites:
+  - tests/guest/test_link.py
+  - {file: tests/guest/test_bridge.py, variants: [more]}
+claims:
+""")
+    link, bridge = read_plan(plan(tmp_path, text)).suites
+    assert [link.runs_on(name) for name in ("none", "more")] == [True, True]
+    assert [bridge.runs_on(name) for name in ("none", "more")] == [False, True]
+
+
+def test_a_variant_that_only_the_series_makes_possible(tmp_path: Path) -> None:
+    text = GOOD.replace("claims:\n", """\
+  new: {fragments: [net], only: patched}
+claims:
+  C5: {says: it works, check: tests, variants: [new], tests: [a.py::b]}
+""")
+    read = read_plan(plan(tmp_path, text))
+    assert [row.sides for row in read.variants] == [("base", "patched"), ("patched",)]
+    assert read.compared(()) == read.compared(("none",)) == ("none",)
+    with pytest.raises(UsageError, match="variant new has no base to compare with"):
+        read.compared(("none", "new"))
+    with pytest.raises(UsageError, match="no variant 'old'"):
+        read.compared(("old",))
 
 
 def test_the_plan_with_the_original_commits_reads() -> None:
@@ -79,7 +107,18 @@ def test_a_small_plan_has_defaults(tmp_path: Path) -> None:
      "`check` must be one of objdiff, size, layout, tests, builds, not the value"),
     ("variants: [none]", "variants: [nono]", 6, "must be one of none, not the value 'nono'"),
     ("[qemu-x86_64, net]", "[qemu-x86_64, nett]", 4, "no fragment 'nett'[\\s\\S]*did you mean net"),
-    ("[qemu-x86_64, net]", "{a: b}", 4, "`none` must be a list, not a mapping"),
+    ("[qemu-x86_64, net]", "{a: b}", 4, "unknown key `a` in `none`"),
+    ("[qemu-x86_64, net]", "{only: patched}", 4, "`none` lacks `fragments`"),
+    ("[qemu-x86_64, net]", "{fragments: [net], only: base}", 4, "`only` must be one of patched, not the value 'base'"),
+    ("[qemu-x86_64, net]", "{fragments: [net], only: patched}", 6,
+     "claim C1 compares base with patched, but variant none has no base[\\s\\S]*`only: patched`"),
+    ("claims:", "  new: {fragments: [net], only: patched}\ncontrol: new\nclaims:", 6,
+     "`control` needs a base, which variant new has not"),
+    ("claims:", "suites: [{file: tests/guest/test_link.py, variants: [nono]}]\nclaims:", 5,
+     "`variants` must be one of none, not the value 'nono'"),
+    ("claims:", "suites: [{variants: [none]}]\nclaims:", 5, "lacks `file`"),
+    ("claims:", "  new: {fragments: [net], only: patched}\nselftests: {new: [net:a.sh]}\nclaims:", 6,
+     "selftests are compared with those of base"),
     ("series: series/*.patch", "series: {a: b}", 2, "unknown key `a` in `series`"),
     ("series: series/*.patch", "series: {git: x}", 2, "`series` lacks `base`"),
     ("series: series/*.patch", "series: {range: a..b}", 2, "`series` lacks `git`"),
