@@ -111,6 +111,11 @@ def snmp(host: Host) -> Counters:
     return Counters("snmp", parse_snmp(host.read("/proc/net/snmp")) | parse_pairs(host.read("/proc/net/snmp6")))
 
 
+def netstat(host: Host) -> Counters:
+    """What has no place in RFC 1213, as `TcpExt.TCPTimeouts`, `MPTcpExt.MPJoinAckRx` (net/mptcp/mib.c)."""
+    return Counters("/proc/net/netstat", parse_snmp(host.read("/proc/net/netstat")))
+
+
 def xfrm(host: Host) -> Counters:
     """Errors of IPsec (`XfrmInNoPols`), Documentation/networking/xfrm_proc.rst."""
     return Counters("/proc/net/xfrm_stat", parse_pairs(host.read("/proc/net/xfrm_stat")))

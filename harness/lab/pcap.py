@@ -17,6 +17,7 @@ from harness.errors import InfraError
 ETHERNET = 1
 IPV4, ARP, IPV6, VLAN = 0x0800, 0x0806, 0x86DD, 0x8100
 ICMP, TCP, UDP, ESP, AH, ICMPV6 = 1, 6, 17, 50, 51, 58
+_END, _NOTHING = 0, 1
 _HOP, _ROUTING, _FRAGMENT, _OPTIONS = 0, 43, 44, 60
 _MAGICS = {b"\xd4\xc3\xb2\xa1": "<", b"\xa1\xb2\xc3\xd4": ">", b"\x4d\x3c\xb2\xa1": "<", b"\xa1\xb2\x3c\x4d": ">"}
 
@@ -49,6 +50,23 @@ class Packet:
     def spi(self) -> int | None:
         """The security parameters index of an ESP packet."""
         return int.from_bytes(self.payload[:4], "big") if self.protocol == ESP and len(self.payload) >= 8 else None
+
+
+    @property
+    def tcp_options(self) -> tuple[tuple[int, bytes], ...]:
+        """The options of a TCP header: their kinds and what follows their lengths (RFC 9293, 3.1); none elsewhere."""
+        if self.protocol != TCP or self.fragment or len(self.payload) < 20:
+            return ()
+        found, rest = [], self.payload[20:(self.payload[12] >> 4) * 4]
+        while rest and rest[0] != _END:
+            if rest[0] == _NOTHING:
+                rest = rest[1:]
+                continue
+            if len(rest) < 2 or not 2 <= rest[1] <= len(rest):
+                break
+            found.append((rest[0], rest[2:rest[1]]))
+            rest = rest[rest[1]:]
+        return tuple(found)
 
 
 def parse(data: bytes) -> tuple[Packet, ...]:

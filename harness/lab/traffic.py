@@ -37,6 +37,7 @@ _ROOM = 2
 _OUTSTANDING_BYTES = 32_768
 """And so many bytes of them: the kernel answers from one socket with a send buffer (icmp_init() in net/ipv4/icmp.c),
 and drops what goes beyond it while a card, as vmxnet3, is slow to say what it has sent."""
+_MULTIPATH = "mptcpize run "
 _SUMMARY = re.compile(r"^(\d+) packets transmitted, (\d+) received(?:, \+(\d+) duplicates)?(?:, \+(\d+) errors)?", re.M)
 
 
@@ -136,14 +137,19 @@ def flood(host: Host, address: str, *, count: int, size: int = 56, seconds: floa
     return parse_ping(done.stdout + done.stderr)
 
 
-def tcp(sender: Host, receiver: Host, address: str, *, size: int, port: int = 5001,
-        seconds: float = _TRANSFER) -> Transfer:
-    """Send `size` bytes over one TCP connection to `address`, which the receiver has."""
+def tcp(sender: Host, receiver: Host, address: str, *, size: int, port: int = 5001, seconds: float = _TRANSFER,
+        multipath: tuple[bool, bool] = (False, False)) -> Transfer:
+    """Send `size` bytes over one TCP connection to `address`, which the receiver has.
+
+    Args:
+        multipath: whether the sender and the receiver ask the kernel for MPTCP in place of TCP, by mptcpize(8).
+    """
     kind = f"TCP{_version(address)}"
-    server = receiver.start("sh", "-c", f"timeout {seconds + _LISTEN:g} socat -u {kind}-LISTEN:{port},reuseaddr "
-                                        f"CREATE:{_RECEIVED}; {_SUM}")
+    sending, receiving = (_MULTIPATH if asked else "" for asked in multipath)
+    server = receiver.start("sh", "-c", f"timeout {seconds + _LISTEN:g} {receiving}socat -u "
+                                        f"{kind}-LISTEN:{port},reuseaddr CREATE:{_RECEIVED}; {_SUM}")
     _await_socket(receiver, "TCP", port)
-    sent = _send(sender, size, seconds, f"{kind}:{_host(address)}:{port}")
+    sent = _send(sender, size, seconds, f"{kind}:{_host(address)}:{port}", through=sending)
     if sent.returncode != 0:
         receiver.run("pkill", "-TERM", "-x", "socat", check=False)
     return _arrived(size, sent, server.wait(Deadline.after(seconds + _LISTEN + 10), check=False))
@@ -203,12 +209,12 @@ def _reaches(count: Callable[[], int], wanted: int, deadline: Deadline) -> bool:
 
 
 def _send(sender: Host, size: int, seconds: float, to: str, *options: str,
-          part: tuple[int, int] | None = None) -> Completed:
+          part: tuple[int, int] | None = None, through: str = "") -> Completed:
     """Send the payload of `size` bytes, or the part of it at an offset, with socat; it is put into the guest once."""
     data = payload(size)
     file = f"{_SENT}-{checksum(data)[:16]}"
     script = (f'[ -e "$1" ] || exit {_ABSENT}; from=$2 to=$3; shift 3; '
-              f'exec timeout {seconds:g} socat -u "$@" "$from" "$to"')
+              f'exec timeout {seconds:g} {through}socat -u "$@" "$from" "$to"')
     source = f"FILE:{file}" if part is None or part == (0, size) else f"FILE:{file},seek={part[0]},readbytes={part[1]}"
     words = ("sh", "-c", script, "sh", file, source, to, *options)
     done = sender.run(*words, check=False, deadline=Deadline.after(seconds + 10))

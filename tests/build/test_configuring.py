@@ -29,10 +29,11 @@ def configure(plan: Path, store: Store, progress: Progress, side: str = "base") 
 
 def test_every_variant_of_the_customer_comes_out_as_asked(inputs: Inputs, store: Store, progress: Progress) -> None:
     for variant in inputs.plan.variants:
-        for side in builds.SIDES:
+        for side in variant.sides:
             config = builds.configure(inputs, side, variant.name, store=store, progress=progress)
-            assert config.value("XFRM") == ("y" if variant.name in ("xfrm", "both") else "n")
+            assert config.value("XFRM") == ("y" if variant.name in ("xfrm", "both", "mptcp") else "n")
             assert config.value("BRIDGE_NETFILTER") == ("y" if variant.name in ("br_netfilter", "both") else "n")
+            assert config.value("MPTCP") == ("y" if variant.name == "mptcp" else "n")
             assert config.value("SKB_EXTENSIONS") == ("n" if side == "base" or variant.name == "none" else "y")
 
 

@@ -57,8 +57,8 @@ def test_an_option_that_was_not_honoured(run: Runner, derived_plan: PlanMaker, t
     (tmp_path / "mptcp").write_text("CONFIG_MPTCP=y\n")
     plan = derived_plan(series=False, extra=[next((PLAN / "series").glob("0001-*.patch"))])
     text = (plan / "plan.yaml").read_text()
-    assert "[qemu, net," in text
-    text = text.replace("[qemu, net,", "[qemu, mptcp,")
+    assert "no-mptcp," in text
+    text = text.replace("no-mptcp,", "mptcp,")
     (plan / "plan.yaml").write_text(text)
     clear(run(plan), 1, "did not come out as asked", "CONFIG_MPTCP: asked y", "came out n", "depends on")
 

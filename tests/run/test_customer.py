@@ -15,7 +15,8 @@ from tests.conftest import PLAN, ROOT
 from tests.run.conftest import Ran, harness
 
 VARIANTS = ("none", "xfrm", "br_netfilter", "both")
-SIDES = ("base", "patched")
+KERNELS = (*((side, variant) for variant in VARIANTS for side in ("base", "patched")), ("patched", "mptcp"))
+"""Base cannot have MPTCP, which needs the extensions."""
 
 
 def test_everything_passed(customer: Ran) -> None:
@@ -68,21 +69,22 @@ def test_the_negative_control_ran(customer: Ran) -> None:
     assert comparison["identical"] == comparison["objects"] > 1000
 
 
-def test_all_eight_kernels_booted_and_left_their_logs(customer: Ran) -> None:
-    for side in SIDES:
-        for variant in VARIANTS:
-            (row,) = customer.rows("boot", id=f"{side}/{variant}")
-            assert row["verdict"] == "PASS"
-            console = (customer.folder / "boots" / f"{side}-{variant}" / "dut" / "console.log").read_text()
-            assert "Linux version 6.1.192" in console
-            assert (customer.folder / "builds" / f"{side}-{variant}.log").stat().st_size > 0
+def test_all_kernels_booted_and_left_their_logs(customer: Ran) -> None:
+    assert {row["id"] for row in customer.rows("boot")} == {f"{side}/{variant}" for side, variant in KERNELS}
+    for side, variant in KERNELS:
+        (row,) = customer.rows("boot", id=f"{side}/{variant}")
+        assert row["verdict"] == "PASS"
+        console = (customer.folder / "boots" / f"{side}-{variant}" / "dut" / "console.log").read_text()
+        assert "Linux version 6.1.192" in console
+        assert (customer.folder / "builds" / f"{side}-{variant}.log").stat().st_size > 0
 
 
 def test_every_suite_ran_where_it_applies(customer: Ran) -> None:
     ran = {(row["id"].rpartition("/")[2], row["variant"]) for row in customer.rows("suite") if row["tests"]}
-    where = {"test_link.py": VARIANTS, "test_semantics.py": VARIANTS[1:], "test_bridged_ipsec.py": ("both",),
+    where = {"test_link.py": VARIANTS, "test_semantics.py": (*VARIANTS[1:], "mptcp"),
+             "test_bridged_ipsec.py": ("both",),
              "test_bridge.py": ("br_netfilter", "both"), "test_bridge_paths.py": ("br_netfilter", "both"),
-             "test_ipsec.py": ("xfrm", "both"), "test_ipsec_paths.py": ("xfrm", "both")}
+             "test_ipsec.py": ("xfrm", "both"), "test_ipsec_paths.py": ("xfrm", "both"), "test_mptcp.py": ("mptcp",)}
     wanted = {(name, variant) for name, variants in where.items() for variant in variants}
     assert ran == wanted
 
@@ -103,7 +105,7 @@ def test_junit_says_the_same(customer: Ran) -> None:
 def test_results_name_what_they_are_about(customer: Ran) -> None:
     results = customer.results
     assert results["schema"] == "harness.results/1"
-    assert len(results["builds"]) == 8
+    assert len(results["builds"]) == len(KERNELS)
     for build in results["builds"]:
         assert len(build["vmlinux_sha256"]) == 64
     assert results["inputs"]["source_sha256"] in (PLAN / "plan.yaml").read_text()

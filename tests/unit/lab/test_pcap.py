@@ -100,6 +100,28 @@ def test_no_ip_header_breaks_the_parser(rest: bytes, head: bytes) -> None:
     assert len(pcap.dissect(MACS + head + rest).payload) <= len(rest)
 
 
+def tcp(options: bytes) -> bytes:
+    return ipv4(pcap.TCP, struct.pack(">HHIIBBHHH", 1, 2, 3, 4, (20 + len(options)) // 4 << 4, 16, 5, 6, 7)
+                + options + b"data")
+
+
+def test_options_of_tcp() -> None:
+    packet = pcap.dissect(tcp(b"\x01\x01\x08\x0a" + bytes(8) + b"\x1e\x04\x20\x01" + b"\x00\x01\x01\x01"))
+    assert packet.tcp_options == ((8, bytes(8)), (30, b"\x20\x01"))
+
+
+@pytest.mark.parametrize("frame", [
+    ipv4(pcap.UDP, b"\x01" * 40), ipv4(pcap.TCP, b"\x01" * 19), ipv4(pcap.TCP, b"\xff" * 40, flags=1), tcp(b"")])
+def test_what_has_no_options_of_tcp(frame: bytes) -> None:
+    assert pcap.dissect(frame).tcp_options == ()
+
+
+@given(st.binary(max_size=40).map(lambda options: options + bytes(-len(options) % 4)))
+def test_no_options_of_tcp_break_the_parser(options: bytes) -> None:
+    found = pcap.dissect(tcp(options)).tcp_options
+    assert sum(len(rest) + 2 for _, rest in found) <= len(options)
+
+
 def test_what_tcpdump_counted_is_taken_from_its_end() -> None:
     said = ("tcpdump: listening on lan0\ntcpdump: 4 packets captured, 7 packets received by filter, 0 packets dropped "
             "by kernel\n1 packet captured\n8 packets received by filter\n0 packets dropped by kernel\n")
