@@ -19,7 +19,7 @@ test: ## install what is missing, then run all tests: unit, builds, boots, guest
 	@ci/setup dev
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-test-slow: ## install what is missing, then the slow tests: kernels of other architectures, other compilers
+test-slow: ## install what is missing, then the slow tests: other architectures and compilers, every detector
 	@ci/setup slow
 	@$(BIN)/python -m pytest -m slow
 

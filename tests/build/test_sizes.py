@@ -113,15 +113,16 @@ def test_the_kernel_has_the_symbols_that_bloat_o_meter_counts(pair: Pair, clean_
     assert {name for _, name in said.names if name.startswith(COUNTED)}, "the one known disagreement is there"
 
 
-def test_every_object_has_them_too(pair: Pair, clean_tree: Path) -> None:
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.slow)], ids=["fifth", "every"])
+def test_objects_have_them_too(pair: Pair, clean_tree: Path, step: int) -> None:
     checked = 0
-    for row in pair.report.objects:
+    for row in pair.report.objects[::step]:
         if row.base and row.patched:
             assert row.symbols is not None
             compare_with(bloat_o_meter(clean_tree, pair.base / row.path, pair.patched / row.path), row.symbols,
                          row.path)
             checked += 1
-    assert checked > 50
+    assert checked > 50 / step
 
 
 def test_objects_that_are_not_listed_have_no_symbol_of_another_size(pair: Pair, clean_tree: Path) -> None:

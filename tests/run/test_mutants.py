@@ -19,7 +19,8 @@ CAUGHT_BY = {
 }
 
 
-@pytest.mark.parametrize("mutant", CAUGHT_BY)
+@pytest.mark.parametrize("mutant", ["0001", *(pytest.param(name, marks=pytest.mark.slow) for name in CAUGHT_BY
+                                              if name != "0001")])
 def test_a_mutant_is_caught(run: Runner, derived_plan: PlanMaker, mutant: str) -> None:
     (path,) = [path for name, path in mutants().items() if name.startswith(mutant)]
     ran = run(derived_plan(extra=[path], suites=[CAUGHT_BY[mutant]]), "--variant", "both")
