@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Bridged traffic and IPsec, disturbed in every way that there is: what must hold, and what is left of it.
+
+client - [port0 dut port1] - server: TCP and fragmented echo requests in both families pass the bridge, where packet
+filters ask for bridge data; the client speaks to the bridge itself in ESP, whose packets have both extensions.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from harness.lab import disturbances, flows, ipsec, slabs, stress
+from harness.lab.bench import Host, Lab
+from harness.lab.disturbances import Keys
+from harness.lab.flows import Flow
+from harness.lab.kernel import Kernel
+from harness.report import plot
+
+NEEDS = ("BRIDGE_NETFILTER", "NETFILTER_XT_MATCH_PHYSDEV", "XFRM", "XFRM_USER", "INET_ESP", "NET_SCH_NETEM",
+         "HOTPLUG_PCI_ACPI")
+SIZE = 200_000
+RECOVERY = 60.0
+"""Seconds that each flow has to get something through, once nothing disturbs it any more."""
+LEFT = 500
+"""Objects that may be left in a cache, of the hundreds of thousands that a run takes."""
+
+
+def traffic_of(lab: Lab) -> tuple[Flow, ...]:
+    client, dut, server = lab["client"], lab["dut"], lab["server"]
+    return (
+        Flow(name="tcp4", sender=client, receiver=server, address=server.ipv4, size=SIZE, port=5101),
+        Flow(name="tcp6", sender=server, receiver=client, address=client.ipv6, size=SIZE, port=5102),
+        Flow(name="fragments4", sender=client, receiver=server, address=server.ipv4, size=3000),
+        Flow(name="fragments6", sender=server, receiver=client, address=client.ipv6, size=3000),
+        Flow(name="esp-tcp", sender=client, receiver=dut, address=dut.ipv4, size=SIZE, port=5103),
+        Flow(name="esp-fragments", sender=client, receiver=dut, address=dut.ipv4, size=3000))
+
+
+def leaks(dut: Host) -> str:
+    """What kmemleak has found, twice in a row; empty where the kernel has none of it."""
+    return dut.shell("""[ -e /sys/kernel/debug/kmemleak ] || mount -t debugfs none /sys/kernel/debug 2>/dev/null
+        [ -e /sys/kernel/debug/kmemleak ] || exit 0
+        echo scan > /sys/kernel/debug/kmemleak; echo scan > /sys/kernel/debug/kmemleak
+        cat /sys/kernel/debug/kmemleak""", check=False).stdout.strip()
+
+
+def survives(lab: Lab, kernel: Kernel, config: pytest.Config) -> None:
+    """The test."""
+    client, dut = lab["client"], lab["dut"]
+    keys = Keys(client, dut, ipsec.AES_GCM, 4)
+    actions, missing = disturbances.actions(kernel, keys)
+    before, taint = slabs.count(dut), dut.read("/proc/sys/kernel/tainted")
+    record = stress.Record(seed=config.getoption("--seed"), seconds=config.getoption("--duration"))
+    try:
+        keys.up()
+        with flows.running(traffic_of(lab)) as running:
+            stress.disturb(lab, running, actions, record)
+            dead = stress.not_recovered(lab, running, record, RECOVERY)
+            ended = running.tallies()
+        keys.down()
+    finally:
+        name = f"{kernel.tree}/{kernel.variant} on {lab.topology.name}, seed {record.seed}, {record.seconds:g} s"
+        said = {**record.to_json(), "not-done": missing}
+        (lab.workdir / f"stress-{lab.topology.name}.json").write_text(json.dumps(said, indent=1))
+        (lab.workdir / f"stress-{lab.topology.name}.svg").write_text(plot.render(record, name))
+    lab.check("stress")
+    wrong = {name: tally.wrong for name, tally in ended.items() if tally.wrong}
+    assert not wrong, f"transfers that arrived as something else: {wrong}"
+    assert not dead, f"nothing came through after the last disturbance: {', '.join(dead)}"
+    assert len(record.done) > record.seconds / 60, f"only {len(record.done)} disturbances in {record.seconds:g} s"
+    grown = slabs.left_behind(dut, before, packets=10 * LEFT)
+    assert not grown, f"objects are left behind: {', '.join(map(str, grown))}"
+    assert dut.read("/proc/sys/kernel/tainted") == taint, "the kernel is tainted"
+    assert not leaks(dut), "kmemleak found memory that nobody refers to"

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Stress on a machine with four processors, of which one forwards while another takes things away."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.lab.bench import Lab
+from harness.lab.kernel import Kernel
+from tests.guest.stress import bridged_ipsec
+
+pytestmark = [pytest.mark.topology("four-cpus"), pytest.mark.needs(*bridged_ipsec.NEEDS)]
+
+
+def test_bridged_traffic_and_ipsec_survive(lab: Lab, kernel: Kernel, pytestconfig: pytest.Config) -> None:
+    bridged_ipsec.survives(lab, kernel, pytestconfig)
