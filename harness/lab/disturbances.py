@@ -6,14 +6,14 @@ Each is for a block: what it does is undone when the block ends, and all is as i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 from harness.deadline import Deadline
 from harness.lab import filters, ipsec
 from harness.lab.bench import Host, Lab
 from harness.lab.ipsec import Cipher, End
-from harness.lab.kernel import Kernel
 from harness.lab.stress import Disturbance, Step
 
 _LONG = 60.0
@@ -22,10 +22,8 @@ _BALLAST = "/tmp/kph-ballast"  # noqa: S108 - in the guest
 _GUEST = 200
 """The host number of what comes to the bridge's network for a while."""
 _FAILSLAB = "/sys/kernel/debug/failslab"
-NEEDS: Mapping[str, tuple[str, ...]] = {
-    "unplug": ("HOTPLUG_PCI_ACPI",), "rules": ("NETFILTER_XT_MATCH_PHYSDEV",), "failures": ("FAILSLAB",),
-}
-"""Kernel options that an action needs."""
+NEEDS = ("HOTPLUG_PCI_ACPI", "NETFILTER_XT_MATCH_PHYSDEV", "FAILSLAB", "NET_SCH_NETEM", "XFRM_USER")
+"""Kernel options that the disturbances need."""
 
 
 class Keys:
@@ -47,8 +45,7 @@ class Keys:
         """New states beside the old ones at both ends, then the old ones go (RFC 7296, 2.8)."""
         old = self._ends
         self._spi += 2
-        self._ends = tuple(End(outer=end.outer, inner=end.inner, dev=end.dev, spi=self._spi + number)
-                           for number, end in enumerate(old))  # type: ignore[assignment]
+        self._ends = (replace(old[0], spi=self._spi), replace(old[1], spi=self._spi + 1))
         for host, mine, peer in self._sides():
             ipsec.batch(host, *ipsec.states(self._cipher, "transport", mine, peer))
         for host in self.hosts:
@@ -70,8 +67,8 @@ class Keys:
         return (one, mine, theirs), (other, theirs, mine)
 
 
-def actions(kernel: Kernel, keys: Keys) -> tuple[dict[str, Disturbance], dict[str, str]]:
-    """The actions that a kernel can be disturbed with, and of the others why not."""
+def actions(keys: Keys) -> dict[str, Disturbance]:
+    """All disturbances by name."""
     @contextmanager
     def rekey(_lab: Lab, _step: Step) -> Iterator[None]:
         keys.rekey()
@@ -82,13 +79,9 @@ def actions(kernel: Kernel, keys: Keys) -> tuple[dict[str, Disturbance], dict[st
         keys.reload()
         yield
 
-    every: dict[str, Disturbance] = {
-        "flap": flap, "unplug": unplug, "rules": rules, "namespaces": namespaces, "capture": capture,
-        "offloads": offloads, "netem": netem, "memory": memory, "failures": failures, "rekey": rekey,
-        "policies": policies}
-    lacking = {name: kernel.lacks(NEEDS.get(name, ())) for name in every}
-    return ({name: action for name, action in every.items() if not lacking[name]},
-            {name: f"the kernel lacks {' '.join(missing)}" for name, missing in lacking.items() if missing})
+    return {"flap": flap, "unplug": unplug, "rules": rules, "namespaces": namespaces, "capture": capture,
+            "offloads": offloads, "netem": netem, "memory": memory, "failures": failures, "rekey": rekey,
+            "policies": policies}
 
 
 def _port(step: Step) -> str:

@@ -68,12 +68,12 @@ class Record:
     Attributes:
         seed: of the sequence.
         seconds: how long it is to last.
-        started: when it began, by time.monotonic().
+        started: when it began, by time.monotonic(); `disturb` sets it.
     """
 
     seed: int
     seconds: float
-    started: float = field(default_factory=time.monotonic)
+    started: float = 0.0
     done: list[Done] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
 
@@ -105,7 +105,7 @@ def disturb(lab: Lab, flows: Flows, actions: Mapping[str, Disturbance], record: 
     Raises:
         KernelError: a kernel reported something, or does not do what a disturbance asks of it.
     """
-    started, limit = record.started, Deadline.after(record.seconds)
+    record.started, limit = time.monotonic(), Deadline.after(record.seconds)
 
     def wait(seconds: float) -> None:
         until = limit.within(seconds)
@@ -117,10 +117,10 @@ def disturb(lab: Lab, flows: Flows, actions: Mapping[str, Disturbance], record: 
         wait(step.pause)
         if limit.expired:
             break
-        began = time.monotonic() - started
+        began = time.monotonic() - record.started
         with actions[step.action](lab, step):
             wait(step.hold)
-        record.done.append(Done(step=step, began=began, ended=time.monotonic() - started))
+        record.done.append(Done(step=step, began=began, ended=time.monotonic() - record.started))
     watch(lab, flows, record, force=True)
 
 

@@ -125,6 +125,7 @@ def test_where_one_side_knows_tcp_only_it_is_tcp(lab: Lab, multipath: tuple[bool
     with paths(lab, 4, slow=False) as (client, server, there), capturing(client, UPPER, "tcp") as upper:
         transfer = traffic.tcp(client, server, there, size=SIZE // 10, multipath=multipath)
     assert transfer.whole, str(transfer)
+    assert len(upper.packets) > 10
     assert not sum(mapped(upper.packets, address(host, UPPER, 4)) for host in (client, server))
 
 
