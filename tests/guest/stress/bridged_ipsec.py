@@ -44,8 +44,12 @@ def leaks(dut: Host) -> str:
         cat /sys/kernel/debug/kmemleak""").stdout.strip()
 
 
-def survives(lab: Lab, kernel: Kernel, config: pytest.Config) -> None:
-    """The test."""
+def what_broke(lab: Lab, kernel: Kernel, config: pytest.Config) -> tuple[str, ...]:
+    """Disturb the lab, and say what did not hold.
+
+    Raises:
+        KernelError: a kernel reported something.
+    """
     client, dut = lab["client"], lab["dut"]
     keys = Keys(client, dut, ipsec.AES_GCM, 4)
     before, taint = slabs.count(dut), dut.read("/proc/sys/kernel/tainted")
@@ -63,12 +67,12 @@ def survives(lab: Lab, kernel: Kernel, config: pytest.Config) -> None:
         (lab.workdir / f"stress-{lab.topology.name}.svg").write_text(plot.render(record, name))
     lab.check("stress")
     wrong = {name: tally.wrong for name, tally in ended.items() if tally.wrong}
-    assert not wrong, f"transfers that arrived as something else: {wrong}"
-    assert not dead, f"nothing came through after the last disturbance: {', '.join(dead)}"
-    assert len(record.done) > record.seconds / 60, f"only {len(record.done)} disturbances in {record.seconds:g} s"
     grown = slabs.left_behind(dut, before, packets=10 * LEFT)
-    assert not grown, f"objects are left behind: {', '.join(map(str, grown))}"
-    assert dut.read("/proc/sys/kernel/tainted") == taint, "the kernel is tainted"
-    if kernel.has("DEBUG_KMEMLEAK"):
-        found = leaks(dut)
-        assert not found, f"kmemleak found memory that nobody refers to:\n{found}"
+    found = leaks(dut) if kernel.has("DEBUG_KMEMLEAK") else ""
+    return tuple(said for broke, said in (
+        (wrong, f"transfers arrived as something else: {wrong}"),
+        (dead, f"nothing came through after the last disturbance: {', '.join(dead)}"),
+        (len(record.done) <= record.seconds / 60, f"only {len(record.done)} disturbances in {record.seconds:g} s"),
+        (grown, f"objects are left behind: {', '.join(map(str, grown))}"),
+        (dut.read("/proc/sys/kernel/tainted") != taint, "the kernel is tainted"),
+        (found, f"kmemleak found memory that nobody refers to: {found}")) if broke)

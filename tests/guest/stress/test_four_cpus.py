@@ -13,4 +13,5 @@ pytestmark = [pytest.mark.topology("four-cpus"), pytest.mark.needs(*bridged_ipse
 
 
 def test_bridged_traffic_and_ipsec_survive(lab: Lab, kernel: Kernel, pytestconfig: pytest.Config) -> None:
-    bridged_ipsec.survives(lab, kernel, pytestconfig)
+    broke = bridged_ipsec.what_broke(lab, kernel, pytestconfig)
+    assert not broke, "; ".join(broke)
