@@ -265,7 +265,8 @@ class Shell:
         with contextlib.suppress(HarnessError):
             channel = self.open(command(("sh", "-c", _KILL_TAGGED, "sh", f"{TAG}={tag}")), deadline)
             with contextlib.closing(channel):
-                channel.status_event.wait(deadline.remaining)
+                if channel.status_event.wait(deadline.remaining):
+                    session.await_closed(channel)  # until then its connection is no other command's
 
     def _live(self, deadline: Deadline) -> Transport:
         """A connection on which nothing runs, claimed for the caller; made where there is none."""

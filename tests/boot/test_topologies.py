@@ -157,6 +157,21 @@ def test_each_path_of_multipath_carries_its_own_and_lives_without_the_other(mult
             client.card(idle).carrier(True)
 
 
+def test_a_capture_is_whole_beside_what_its_filter_leaves_out(multipath: Lab) -> None:
+    """What comes between tcpdump's socket and its filter was once taken for packets that it missed."""
+    client, server = multipath["client"], multipath["server"]
+    address = str(server.face("lan0").ipv4.ip)
+    flood = client.start("ping", "-q", "-f", address)
+    try:
+        for _ in range(5):
+            with capturing(server, "lan0", "udp") as seen:
+                transfer = traffic.udp(client, server, address, size=20_000, datagram=1000)
+            assert transfer.whole, str(transfer)
+            assert len(seen.packets) == 20
+    finally:
+        flood.stop(Deadline.after(10))
+
+
 def test_every_machine_of_a_segment_reaches_the_others_and_sees_all_frames(segment: Lab) -> None:
     a, b, c = (segment[name] for name in ("a", "b", "c"))
     c.run("ip", "link", "set", "lan0", "promisc", "on")

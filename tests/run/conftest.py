@@ -50,7 +50,7 @@ class Ran:
 def half_written() -> list[Path]:
     """Staging folders in the cache that no living process holds: what a run left behind."""
     found = []
-    for path in (default_root() / "staging").iterdir():
+    for path in (default_root() / "staging").glob("*"):  # a new cache has no such folder
         lock = FileLock(f"{path}.lock")
         if path.is_dir():
             with contextlib.suppress(Timeout), lock.acquire(timeout=0):
