@@ -26,9 +26,6 @@ from harness.deadline import Deadline
 from harness.errors import ExitCode
 from harness.jobs import boots, guests, judging, suites
 from harness.jobs.builds import (
-    BUILD_SECONDS,
-    Inputs,
-    applied,
     build,
     build_facts,
     configure,
@@ -36,10 +33,10 @@ from harness.jobs.builds import (
     is_proved,
     lab,
     prove,
-    resolve,
     source_of,
 )
 from harness.jobs.compared import code_digest, compared, compared_sizes
+from harness.jobs.inputs import BUILD_SECONDS, Inputs, applied, resolve
 from harness.jobs.state import Run
 from harness.kernel import selftests
 from harness.kernel.kbuild import Build

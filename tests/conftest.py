@@ -9,7 +9,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.jobs import builds
-from harness.jobs.builds import Inputs
+from harness.jobs.inputs import Inputs, resolve
 from harness.kernel.kbuild import Build
 from harness.kernel.source import fetch
 from harness.plan.plan import read_plan
@@ -32,7 +32,7 @@ def progress() -> Progress:
 
 @pytest.fixture(scope="session")
 def inputs() -> Inputs:
-    return builds.resolve(read_plan(PLAN), Deadline.after(60))
+    return resolve(read_plan(PLAN), Deadline.after(60))
 
 
 @pytest.fixture(scope="session")

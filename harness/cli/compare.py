@@ -120,12 +120,13 @@ def blame(plan: Path, variants: tuple[str, ...], arch: str | None, everything: b
     """
     from harness.deadline import Deadline
     from harness.jobs import builds
+    from harness.jobs.inputs import resolve
     from harness.plan.plan import read_plan
     from harness.report import blame as report
 
     read, store, told = read_plan(plan, arch or ""), open_store(cache), progress(quiet)
     names = read.compared(variants)
-    inputs = builds.resolve(read, Deadline.after(60), store=store, progress=told.step)
+    inputs = resolve(read, Deadline.after(60), store=store, progress=told.step)
     found = [builds.blame(inputs, name, store=store, progress=told) for name in names]
     click.echo(json.dumps([report.to_json(one) for one in found], indent=1) if as_json else "\n\n".join(
         "\n".join(report.lines(one, limit=None if everything else 20)) for one in found))
@@ -170,6 +171,7 @@ def layout(plan: Path, struct: str, headers: tuple[str, ...], variants: tuple[st
     from harness.compare.layout import Layout
     from harness.deadline import Deadline
     from harness.jobs import builds, layouts
+    from harness.jobs.inputs import resolve
     from harness.plan.claims import HEADER, TAG
     from harness.plan.plan import SIDES, read_plan
 
@@ -177,7 +179,7 @@ def layout(plan: Path, struct: str, headers: tuple[str, ...], variants: tuple[st
         raise UsageError("this is no structure of a header", where=f"struct {struct} of {', '.join(headers)}",
                          hint="--struct sk_buff --header linux/skbuff.h")
     read, store, told = read_plan(plan, arch or ""), open_store(cache), progress(quiet)
-    inputs = builds.resolve(read, Deadline.after(60), store=store, progress=told.step)
+    inputs = resolve(read, Deadline.after(60), store=store, progress=told.step)
     names = read.compared(variants)
     found = {}
     for name in names:

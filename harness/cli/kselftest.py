@@ -37,13 +37,14 @@ def kselftest(plan: Path, tests: tuple[str, ...], variant: str, arch: str | None
     from harness.claims import exit_code
     from harness.deadline import Deadline
     from harness.jobs import boots, builds, selftests
+    from harness.jobs.inputs import resolve
     from harness.kernel import selftests as kernels_own
     from harness.plan.plan import SIDES, read_plan
     from harness.report import model, terminal
 
     read, store, progress = read_plan(plan, arch or ""), open_store(cache), common.progress(quiet)
     read.compared((variant,))
-    inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
+    inputs = resolve(read, Deadline.after(60), store=store, progress=progress.step)
     chosen = kernels_own.find(builds.source_of(inputs, "patched", store), tests)
     kernels = [builds.build(inputs, side, builds.configure(inputs, side, variant, store=store, progress=progress),
                             store=store, progress=progress) for side in SIDES]

@@ -120,12 +120,13 @@ def build(plan: Path, variants: tuple[str, ...], arch: str | None, side: str, ea
     """Build the kernels of PLAN (or take them from the cache) and say where they are."""
     from harness.deadline import Deadline
     from harness.jobs import builds
+    from harness.jobs.inputs import applied, resolve
     from harness.plan.plan import read_plan
     from harness.report import steps
 
     read, store, progress = read_plan(plan, arch or ""), open_store(cache), cli_common.progress(quiet)
-    inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
-    inputs = replace(builds.applied(inputs, store=store, progress=progress), extra_warnings=extra or "")
+    inputs = resolve(read, Deadline.after(60), store=store, progress=progress.step)
+    inputs = replace(applied(inputs, store=store, progress=progress), extra_warnings=extra or "")
     names = [read.variant(name).name for name in variants or [row.name for row in read.variants]]
     if each:
         walked = {name: builds.each_patch(inputs, name, store=store, progress=progress)

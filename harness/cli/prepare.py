@@ -39,13 +39,14 @@ def prepare(plan: Path, variant: str, arch: str | None, side: str, out: Path, ac
     """Build the kernels of a plan that are needed, and all that is needed to boot them."""
     from harness.deadline import Deadline
     from harness.jobs import boots, builds
+    from harness.jobs.inputs import resolve
     from harness.lab import shapes
     from harness.plan.plan import read_plan
 
     read, store, progress = read_plan(plan, arch or ""), open_store(cache), common.progress(quiet)
     read.variant(variant)
     shape = shapes.get(topology, read.topologies)
-    inputs = builds.resolve(read, Deadline.after(60), store=store, progress=progress.step)
+    inputs = resolve(read, Deadline.after(60), store=store, progress=progress.step)
     sides = {}
     for name in sorted({side, *(station.kernel for station in shape.machines if station.kernel)}):
         config = builds.configure(inputs, name, variant, store=store, progress=progress)

@@ -15,16 +15,16 @@ from harness.compare.objdiff import compare
 from harness.compare.size import SizeDelta, kernel_sizes
 from harness.compare.values import Comparison
 from harness.errors import KernelError
-from harness.jobs.steps import Make, steps
-from harness.kernel.kbuild import Build, Seed
+from harness.jobs.steps import Built, Make, steps
+from harness.kernel.kbuild import Build
 from harness.kernel.tree import Tree
 
-Compare = Callable[[Seed, Seed], Comparison]
+Compare = Callable[[Built, Built], Comparison]
 """Compares two finished builds; steps and ends must be compared alike, or what one of them explains looks like a
 change that was taken back."""
 
 
-def by_rule(before: Seed, after: Seed) -> Comparison:
+def by_rule(before: Built, after: Built) -> Comparison:
     """The comparison of `harness objdiff`."""
     return compare(before.build.out, after.build.out)
 
@@ -86,7 +86,7 @@ def walk(variant: str, trees: Sequence[Tree], make: Make, *, progress: Callable[
         InfraError: the lab failed.
     """
     patches: list[Walked] = []
-    ends: list[Seed] = []
+    ends: list[Built] = []
     for at in steps(variant, trees, make, progress=progress):
         if at.after is None:
             patches.append(Walked(number=at.number, subject=at.subject, error=at.error))

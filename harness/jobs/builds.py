@@ -8,13 +8,10 @@ tests use it alone. Everything slow is in the store.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from harness import arch as arches
-from harness import host
-from harness.arch import Arch
 from harness.claims import Check
 from harness.compare.layout import Layout, Unmeasured
 from harness.compare.values import Comparison
@@ -23,114 +20,22 @@ from harness.jobs import boots, layouts, proof, selftests
 from harness.jobs.again import Side
 from harness.jobs.blame import Blame, by_rule, walk
 from harness.jobs.compared import code_digest, contents
-from harness.jobs.steps import Make, Stepped, steps
-from harness.kernel import kbuild, kconfig, source
-from harness.kernel.collect import read_series
-from harness.kernel.kbuild import Build, Seed
+from harness.jobs.inputs import BUILD_SECONDS, Inputs
+from harness.jobs.seeds import nearest
+from harness.jobs.steps import Built, Make, Stepped, steps
+from harness.kernel import kbuild, kconfig
+from harness.kernel.kbuild import Build
 from harness.kernel.kconfig import Config
 from harness.kernel.selftests import Selftest
-from harness.kernel.series import Series
-from harness.kernel.toolchain import Toolchain, toolchain
 from harness.kernel.tree import Tree, apply, difference, prepare
-from harness.plan.plan import SIDES, Plan, SourceSpec
+from harness.plan.plan import SIDES, Plan
 from harness.report import model
 from harness.report.progress import Progress
-from harness.sandbox import bwrap
-from harness.store.store import Store, default_root, digest, file_digest
+from harness.store.store import Store, digest, file_digest
 from harness.vm.accel import Accel
 
-BUILD_SECONDS = 3600
-FETCH_SECONDS = 3600
 PROOF_SECONDS = 900
 PROBE_SECONDS = 300
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
-    """What a plan comes down to before anything is built.
-
-    Attributes:
-        trees: `base` and `patched`.
-        series: of base and of the patches under test: with cover letters, and what was decided when they were read.
-        fuzz: what `applied` found.
-        extra_warnings: kbuild's `W=`, as `1`; empty for the ordinary warnings.
-        sandbox: what foreign code runs in, with its version.
-    """
-
-    plan: Plan
-    arch: Arch
-    toolchain: Toolchain
-    trees: dict[str, Tree]
-    sandbox: str
-    series: tuple[Series, ...] = ()
-    fuzz: tuple[str, ...] = ()
-    extra_warnings: str = ""
-
-    @property
-    def compiling(self) -> Toolchain:
-        """The toolchain of builds; configurations do not depend on `extra_warnings`."""
-        return self.toolchain.with_var("W", self.extra_warnings) if self.extra_warnings else self.toolchain
-
-    def steps(self) -> tuple[Tree, ...]:
-        """Base, then the tree with each further patch of the series, the last one `patched`."""
-        base, patched = (self.trees[side] for side in SIDES)
-        least = len(base.patches)
-        return (base, *(replace(patched, name=f"patch-{number - least}", patches=patched.patches[:number])
-                        for number in range(least + 1, len(patched.patches))), patched)
-
-
-def resolve(plan: Plan, deadline: Deadline, *, store: Store | None = None,
-            progress: Callable[[str], None] = lambda _: None) -> Inputs:
-    """Read the patches, pin the source and the toolchain.
-
-    Args:
-        plan: what the user asks for.
-        deadline: for the toolchain; what has to be fetched has a time of its own.
-        store: where git repositories are mirrored; the user's cache where none is given.
-        progress: told what is fetched, and every note on the series.
-
-    Raises:
-        UsageError: a patch or the source is not there or malformed.
-        InfraError: something the host must have is not installed, the sandbox does not work here, or a repository
-                cannot be reached.
-    """
-    row = arches.get(plan.arch)
-    host.require((row.emulator,))
-    box = bwrap.describe(deadline)
-    cache, root = store or Store(root=default_root()), plan.path.parent
-    fetching = Deadline.after(FETCH_SECONDS)
-    base, patches = (read_series(asked, root, cache, deadline=fetching, progress=progress)
-                     for asked in (plan.base, plan.series))
-    for note in (*base.notes, *patches.notes):
-        progress(model.clean(note))
-    pinned = _pinned(plan.source, cache, fetching, progress)
-    trees = {"base": Tree(name="base", source=pinned, patches=base.patches, fuzz=plan.fuzz),
-             "patched": Tree(name="patched", source=pinned, patches=(*base.patches, *patches.patches), fuzz=plan.fuzz)}
-    return Inputs(plan=plan, arch=row, trees=trees, series=(base, patches), sandbox=box,
-                  toolchain=toolchain(deadline, plan.cc, dict(plan.make_vars), arch=row))
-
-
-def _pinned(spec: SourceSpec, store: Store, deadline: Deadline, progress: Callable[[str], None]) -> source.Source:
-    makers: dict[str, Callable[[], source.Source]] = {
-        "debian": lambda: source.debian(spec.name, version=spec.version, sha256=spec.sha256),
-        "tarball": lambda: source.tarball(Path(spec.name), sha256=spec.sha256 or None),
-        "dir": lambda: source.folder(Path(spec.name)),
-        "git": lambda: source.git(spec.name, spec.version, store, deadline=deadline, progress=progress),
-    }
-    return makers[spec.kind]()
-
-
-def applied(inputs: Inputs, *, store: Store, progress: Progress) -> Inputs:
-    """The inputs, once every patch has applied: with what git says of those that did so with fuzz.
-
-    Raises:
-        KernelError: a patch does not apply.
-    """
-    done = {name: apply(tree, store, deadline=Deadline.after(BUILD_SECONDS), progress=progress.step)
-            for name, tree in inputs.trees.items()}
-    for row in done["patched"].fuzz:
-        progress.step(model.clean(row))
-    return replace(inputs, fuzz=done["patched"].fuzz)
 
 
 def configure(inputs: Inputs, side: str, variant: str, *, store: Store, progress: Progress) -> Config:
@@ -141,13 +46,13 @@ def configure(inputs: Inputs, side: str, variant: str, *, store: Store, progress
 
 
 def build(inputs: Inputs, side: str, config: Config, *, store: Store, progress: Progress, again: str = "",
-          seed: Seed | None = None) -> Build:
+          seed: Build | None = None) -> Build:
     """One build, started from a finished one, the nearest where none is given; a control (`again`) from nothing."""
     tree = inputs.trees[side]
     finished = None if again else kbuild.cached(tree, config, arch=inputs.arch, toolchain=inputs.compiling, store=store)
     if finished is not None:
         return finished
-    seed = None if again else seed or _nearest(inputs, side, config.variant, store)
+    seed = None if again else seed or nearest(inputs, side, config, store)
     with progress.counting(f"{side}/{config.variant}") as counted:
         return kbuild.build(tree, config, arch=inputs.arch, toolchain=inputs.compiling,
                             store=store, deadline=_step(inputs), again=again, seed=seed,
@@ -159,31 +64,6 @@ def _step(inputs: Inputs) -> Deadline:
     return Deadline.after(BUILD_SECONDS + inputs.plan.limits.seconds)
 
 
-def _nearest(inputs: Inputs, side: str, variant: str, store: Store) -> Seed | None:
-    """The finished build to start from.
-
-    In this order: the series without its last patch or two (somebody adds a patch and runs again), base of the same
-    variant, another variant of the same tree, then any.
-    """
-    tree = inputs.trees[side]
-    least = len(inputs.trees["base"].patches)
-    shorter = [replace(tree, name=f"{side}~{back}", patches=tree.patches[:-back]) for back in (1, 2)
-               if side == "patched" and len(tree.patches) - back > least]
-    # base is what a series is held against: nothing that the series' own build left may get into it
-    others = [(where, row.name) for row in inputs.plan.variants for where in SIDES
-              if (where, row.name) != (side, variant) and (where == "base" or side != "base")]
-    others.sort(key=lambda key: (key != ("base", variant), key[0] != side, key[1] != variant))
-    candidates = [*((other, variant) for other in shorter), *((inputs.trees[where], name) for where, name in others)]
-    for other, name in candidates:
-        asked = kconfig.read_fragments(inputs.plan.variant(name).fragments)
-        config = kconfig.cached(other, name, asked, arch=inputs.arch, toolchain=inputs.toolchain, store=store,
-                                deadline=Deadline.after(BUILD_SECONDS))
-        found = config and kbuild.cached(other, config, arch=inputs.arch, toolchain=inputs.compiling, store=store)
-        if found:
-            return Seed(tree=other, build=found)
-    return None
-
-
 def blame(inputs: Inputs, variant: str, *, store: Store, progress: Progress) -> Blame:
     """Walk the series patch by patch and say which patch changed which function (`harness.jobs.blame`).
 
@@ -193,7 +73,7 @@ def blame(inputs: Inputs, variant: str, *, store: Store, progress: Progress) -> 
     Raises:
         KernelError: base does not build.
     """
-    def proved(before: Seed, after: Seed) -> Comparison:
+    def proved(before: Built, after: Built) -> Comparison:
         ends = replace(inputs, trees=dict(zip(SIDES, (before.tree, after.tree), strict=True)))
         return prove(ends, by_rule(before, after), before.build, after.build, store=store, progress=progress)
 
@@ -211,7 +91,7 @@ def each_patch(inputs: Inputs, variant: str, *, store: Store, progress: Progress
 
 
 def _making(inputs: Inputs, variant: str, store: Store, progress: Progress) -> Make:
-    def make(tree: Tree, seed: Seed | None) -> Build:
+    def make(tree: Tree, seed: Build | None) -> Build:
         step = replace(inputs, trees={**inputs.trees, tree.name: tree})
         config = configure(step, tree.name, variant, store=store, progress=progress)
         return build(step, tree.name, config, store=store, progress=progress, seed=seed)

@@ -13,7 +13,7 @@ from harness.compare.layout import Layout, Unmeasured
 from harness.compare.size import SizeReport
 from harness.compare.values import Comparison
 from harness.errors import ExitCode, HarnessError
-from harness.jobs.builds import Inputs
+from harness.jobs.inputs import Inputs
 from harness.kernel.kbuild import Build
 from harness.report.progress import Progress
 from harness.store.store import Store

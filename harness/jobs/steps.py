@@ -12,12 +12,20 @@ from dataclasses import dataclass
 
 from harness.errors import KernelError
 from harness.kernel import warnings
-from harness.kernel.kbuild import Build, Seed
+from harness.kernel.kbuild import Build
 from harness.kernel.tree import Tree
 from harness.kernel.warnings import Warned
 
-Make = Callable[[Tree, Seed | None], Build]
+Make = Callable[[Tree, Build | None], Build]
 """Configures and builds a tree, starting from a seed. Raises `KernelError` where the tree is at fault."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A tree and its kernel."""
+
+    tree: Tree
+    build: Build
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +43,9 @@ class Stepped:
 
     number: int
     subject: str
-    before: Seed
+    before: Built
     since: int
-    after: Seed | None = None
+    after: Built | None = None
     error: KernelError | None = None
 
     @property
@@ -57,13 +65,13 @@ def steps(variant: str, trees: Sequence[Tree], make: Make, *, progress: Callable
         KernelError: base does not build.
         InfraError: the lab failed.
     """
-    before, since = Seed(tree=trees[0], build=make(trees[0], None)), 1
+    before, since = Built(tree=trees[0], build=make(trees[0], None)), 1
     for number, tree in enumerate(trees[1:], 1):
         subject = tree.patches[-1].subject
         told = f"patch {number} of {len(trees) - 1} in {variant}"
         progress(f"{told}: {subject}")
         try:
-            after = Seed(tree=tree, build=make(tree, before))
+            after = Built(tree=tree, build=make(tree, before.build))
         except KernelError as error:
             progress(f"{told}: {error.what}")
             yield Stepped(number=number, subject=subject, before=before, since=since, error=error)

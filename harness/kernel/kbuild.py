@@ -11,22 +11,21 @@ nothing and compares (its control).
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness import proc
 from harness.arch import Arch
 from harness.deadline import Deadline
 from harness.errors import InfraError, KernelError
-from harness.kernel import kbuild_box, warnings
+from harness.kernel import cmdfiles, kbuild_box, warnings
 from harness.kernel.kconfig import Config
-from harness.kernel.source import Progress
+from harness.kernel.source import Progress, fetch
 from harness.kernel.toolchain import Toolchain
-from harness.kernel.tree import Tree, apply, difference, prepare
+from harness.kernel.tree import Content, Tree, apply, differing, prepare
 from harness.kernel.warnings import ByObject, Warned
 from harness.sandbox import bwrap, foreign
 from harness.sandbox.limits import Limits
@@ -35,8 +34,6 @@ from harness.store.store import Store, digest
 _DIAGNOSTIC = re.compile(r"^(?P<where>[^\s:]+:\d+)(?::\d+)?: (?:fatal )?(?P<kind>error|warning): (?P<text>.+)$")
 _FAILED = re.compile(r"^(?:make\[\d+\]: \*\*\* \[|\S+: undefined reference|ld: |ERROR: modpost|\S*ld\S*: )")
 _APPLY_SECONDS = 300
-_TOOLS = re.compile(r"(?:scripts|tools|certs|arch/[^/]+/tools)/|Makefile")
-"""Changes here reach objects in ways that `.cmd` files do not tell, so they forbid a seed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +54,7 @@ class Build:
         rebuilt: objects compiled; all of them where there was no seed.
         reused: it came from the cache.
         warnings: what was warned of the objects of this kernel, also where they are its seed's.
+        content: what its tree held.
     """
 
     tree: str
@@ -72,6 +70,7 @@ class Build:
     rebuilt: int
     reused: bool
     warnings: ByObject
+    content: Content
 
     @property
     def name(self) -> str:
@@ -80,11 +79,20 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seed:
-    """A finished build to start from, and the tree it is of."""
+class Earlier:
+    """What is known of a finished build before it is loaded, which verifies all of it; see `Build`."""
 
-    tree: Tree
-    build: Build
+    key: str
+    tree: str
+    config: Config
+    arch: Arch
+    content: Content
+
+    def load(self, store: Store) -> Build | None:
+        """The build; None where it is gone, or was damaged."""
+        entry = store.load("build", self.key)
+        return None if entry is None else _load(entry, self.tree, self.content, self.config, self.arch, self.key,
+                                                reused=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +105,7 @@ class Diagnostic:
 
 
 def build(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store: Store, deadline: Deadline,
-          seed: Seed | None = None, again: str = "", progress: Progress = lambda _: None,
+          seed: Build | None = None, again: str = "", progress: Progress = lambda _: None,
           counted: Callable[[int], None] = lambda _: None, limits: Limits | None = None) -> Build:
     """Build a kernel, or take it from the cache.
 
@@ -112,7 +120,8 @@ def build(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store
         KernelError: it does not compile (the first errors are in the detail), took more than its limits, or left
             something that no kernel build leaves.
     """
-    key = _key(tree, config, arch, toolchain, store, again)
+    content = apply(tree, store, deadline=Deadline.after(_APPLY_SECONDS)).content
+    key = _key(content, config, arch, toolchain, again)
     name = f"{tree.name}/{config.variant}"
     reused = True
 
@@ -124,38 +133,54 @@ def build(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store
         out = stage / "out"
         out.mkdir()
         stale: frozenset[str] = frozenset()
-        grown = _seeded(tree, seed, out, store, deadline) if seed else None
+        grown = _seeded(content, seed, out, fetch(tree.source, store, deadline=deadline), deadline) if seed else None
         if seed and grown is not None:
             stale = grown
-            progress(f"building {name}, starting from {seed.build.name} ({len(stale)} objects stale)")
+            progress(f"building {name}, starting from {seed.name} ({len(stale)} objects stale)")
         else:
             progress(f"building {name}")
         _write_config(out, config.text)
         began = time.time_ns()
-        linked = _linked(seed.build.out, deadline) if seed and grown is not None else frozenset()
+        linked = _linked(seed.out, deadline) if seed and grown is not None else frozenset()
         compiled = _make(out, source, name, arch, toolchain, stage / "build.log", deadline, counted,
                          limits)
         if linked:
             _prune(out, linked - _linked(out, deadline))
         _prove(out, stale, began, name)
         said = warnings.by_object((stage / "build.log").read_text(encoding="utf-8", errors="replace"))
-        kept = seed.build.warnings if seed and grown is not None else {}
-        facts = {"arch": arch.name, "seconds": time.monotonic() - started, "rebuilt": compiled,
-                 "seed": seed.build.name if seed and grown is not None else "",
+        kept = seed.warnings if seed and grown is not None else {}
+        facts = {"arch": arch.name, "toolchain": toolchain.key, "config": digest(config.text), "tree": tree.name,
+                 "content": asdict(content), "seconds": time.monotonic() - started, "rebuilt": compiled,
+                 "seed": seed.name if seed and grown is not None else "",
                  "warnings": {target: [[row.file, row.text] for row in rows] for target, rows in warnings.carried(
                      kept, said, (name for name in kept if (out / name).exists())).items()}}
         (stage / "build.json").write_text(json.dumps(facts), encoding="utf-8")
 
     entry = store.get("build", key, make, deadline=deadline, waiting=progress,
                       what=f"{name} {again}".rstrip())
-    return _load(entry, tree, config, arch, key, reused=reused)
+    return _load(entry, tree.name, content, config, arch, key, reused=reused)
 
 
 def cached(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store: Store) -> Build | None:
     """The finished build of a tree and configuration, if the cache has it."""
-    key = _key(tree, config, arch, toolchain, store, "")
+    content = apply(tree, store, deadline=Deadline.after(_APPLY_SECONDS)).content
+    key = _key(content, config, arch, toolchain, "")
     entry = store.load("build", key)
-    return None if entry is None else _load(entry, tree, config, arch, key, reused=True)
+    return None if entry is None else _load(entry, tree.name, content, config, arch, key, reused=True)
+
+
+def earlier(source: str, config: Config, *, arch: Arch, toolchain: Toolchain, store: Store) -> Iterator[Earlier]:
+    """The finished builds of a source (its digest) with this configuration and toolchain, whatever was patched.
+
+    Who may start from which of them is for the caller to say.
+    """
+    wanted = {"arch": arch.name, "toolchain": toolchain.key, "config": digest(config.text)}
+    for key, facts in store.told("build", "build.json"):
+        content = facts.get("content")  # not in older builds
+        if content and content["source"] == source and all(facts[name] == wanted[name] for name in wanted):
+            files = {name: (mode, sha) for name, (mode, sha) in content["files"].items()}
+            yield Earlier(key=key, tree=facts["tree"], config=config, arch=arch,
+                          content=Content(source=source, files=files, removed=tuple(content["removed"])))
 
 
 def arch_of(entry: Path) -> str:
@@ -163,18 +188,17 @@ def arch_of(entry: Path) -> str:
     return str(json.loads((entry / "build.json").read_text(encoding="utf-8")).get("arch", "x86_64"))
 
 
-def _key(tree: Tree, config: Config, arch: Arch, toolchain: Toolchain, store: Store, again: str) -> str:
-    content = apply(tree, store, deadline=Deadline.after(_APPLY_SECONDS)).key
-    return digest("build", content, digest(config.text), arch.name, toolchain.key, again)
+def _key(content: Content, config: Config, arch: Arch, toolchain: Toolchain, again: str) -> str:
+    return digest("build", content.key, digest(config.text), arch.name, toolchain.key, again)
 
 
-def _load(entry: Path, tree: Tree, config: Config, arch: Arch, key: str, *, reused: bool) -> Build:
+def _load(entry: Path, tree: str, content: Content, config: Config, arch: Arch, key: str, *, reused: bool) -> Build:
     facts = json.loads((entry / "build.json").read_text(encoding="utf-8"))
     out, log = entry / "out", entry / "build.log"
     said = ({target: tuple(Warned(file=file, text=text) for file, text in rows)
              for target, rows in facts["warnings"].items()} if "warnings" in facts  # not in older builds
             else warnings.by_object(log.read_text(encoding="utf-8", errors="replace")))
-    return Build(tree=tree.name, variant=config.variant, key=key, out=out, image=out / arch.image,
+    return Build(tree=tree, content=content, variant=config.variant, key=key, out=out, image=out / arch.image,
                  vmlinux=out / "vmlinux", log=log, config=config, seconds=facts["seconds"],
                  seed=facts["seed"], rebuilt=facts["rebuilt"], reused=reused, warnings=said)
 
@@ -190,36 +214,15 @@ def diagnostics(log: str) -> tuple[Diagnostic, ...]:
     return tuple(found)
 
 
-def dependents(out: Path, changed: frozenset[str]) -> frozenset[str]:
-    """Outputs whose `.cmd` files name one of the changed source files, as paths below `out`.
-
-    fixdep writes `deps_<target> := <files>` and `source_<target> := <file>` (scripts/basic/fixdep.c).
-    """
-    found: set[str] = set()
-    for path in _command_files(out):
-        text = foreign.read(path) or ""
-        words = {word.removeprefix("/build/src/") for word in text.split()}
-        if not words.isdisjoint(changed):
-            found.add(str(path.parent.relative_to(out) / path.name[1:].removesuffix(".cmd")))
-    return frozenset(found)
-
-
-def _command_files(out: Path) -> Iterator[Path]:
-    for where, _, names in os.walk(out):
-        for name in names:
-            if name.startswith(".") and name.endswith(".cmd"):
-                yield Path(where, name)
-
-
-def _seeded(tree: Tree, seed: Seed, out: Path, store: Store, deadline: Deadline) -> frozenset[str] | None:
+def _seeded(content: Content, seed: Build, out: Path, clean: Path, deadline: Deadline) -> frozenset[str] | None:
     """Copy the seed's output and delete what depends on changed files; None where this seed cannot be used."""
-    if seed.tree.source.key != tree.source.key:
+    if seed.content.source != content.source:
         return None
-    changed = difference(seed.tree, tree, store, deadline)
-    if any(_TOOLS.match(name) for name in changed):
+    changed = differing(seed.content, content, clean)
+    if cmdfiles.reaches_all(changed):
         return None
-    proc.run(["cp", "-a", "--reflink=auto", f"{seed.build.out}/.", str(out)], deadline=deadline)
-    stale = dependents(out, changed)
+    proc.run(["cp", "-a", "--reflink=auto", f"{seed.out}/.", str(out)], deadline=deadline)
+    stale = cmdfiles.dependents(out, changed)
     for name in stale:
         (out / name).unlink(missing_ok=True)
     return stale

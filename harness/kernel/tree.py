@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,22 +49,43 @@ class Tree:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What a tree holds: its source, and what its patches made of that.
+
+    Attributes:
+        source: the digest of the source.
+        files: of every file that git wrote, at its path: the bits that let it be executed, and its SHA-256.
+        removed: paths of the source that are gone.
+    """
+
+    source: str
+    files: Mapping[str, tuple[int, str]]
+    removed: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """The digest of all of it."""
+        return digest("tree", self.source, dict(self.files), self.removed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
     """What applying a tree's patches came to.
 
     Attributes:
         files: a folder with every file that git wrote, at its path.
-        written: their paths.
-        removed: paths of the source that are gone.
-        key: the digest of the tree's content.
+        content: what the tree holds.
         fuzz: where lines around a change differed and that was allowed, in git's words.
     """
 
     files: Path
-    written: tuple[str, ...]
-    removed: tuple[str, ...]
-    key: str
+    content: Content
     fuzz: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The digest of the tree's content."""
+        return self.content.key
 
 
 def apply(tree: Tree, store: Store, *, deadline: Deadline, progress: Progress = lambda _: None) -> Applied:
@@ -88,10 +110,9 @@ def apply(tree: Tree, store: Store, *, deadline: Deadline, progress: Progress = 
                   *(["fuzz"] if tree.fuzz else []))
     entry = store.get("applied", text, make, deadline=deadline, waiting=progress, what=tree.name)
     facts = json.loads((entry / "applied.json").read_text(encoding="utf-8"))
-    contents = {name: [_mode(entry / "files" / name), file_digest(entry / "files" / name)] for name in facts["written"]}
-    return Applied(files=entry / "files", written=tuple(facts["written"]), removed=tuple(facts["removed"]),
-                   key=digest("tree", tree.source.sha256, contents, facts["removed"]),
-                   fuzz=tuple(facts.get("fuzz", ())))
+    files = {name: (_mode(entry / "files" / name), file_digest(entry / "files" / name)) for name in facts["written"]}
+    return Applied(files=entry / "files", fuzz=tuple(facts.get("fuzz", ())),
+                   content=Content(source=tree.source.sha256, files=files, removed=tuple(facts["removed"])))
 
 
 def prepare(tree: Tree, store: Store, *, deadline: Deadline, progress: Progress = lambda _: None) -> Path:
@@ -102,36 +123,44 @@ def prepare(tree: Tree, store: Store, *, deadline: Deadline, progress: Progress 
     """
     clean = fetch(tree.source, store, deadline=deadline, progress=progress)
     applied = apply(tree, store, deadline=deadline, progress=progress)
-    if not (applied.written or applied.removed):
+    content = applied.content
+    if not (content.files or content.removed):
         return clean
 
     def make(stage: Path) -> None:
         proc.run(["cp", "-al", f"{clean}/.", str(stage)], deadline=deadline)
-        for name in applied.removed:
+        for name in content.removed:
             (stage / name).unlink()
-        for name in applied.written:
+        for name in content.files:
             target = stage / name
             target.unlink(missing_ok=True)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(applied.files / name, target)
             os.utime(target, (_WRITTEN, _WRITTEN))
 
-    key = digest("tree", applied.key, _WRITTEN)
+    key = digest("tree", content.key, _WRITTEN)
     return store.get("tree", key, make, deadline=deadline, waiting=progress, what=tree.name,
                      links=f"source/{tree.source.key}")
 
 
 def difference(old: Tree, new: Tree, store: Store, deadline: Deadline) -> frozenset[str]:
-    """Paths whose content differs between two trees of one source (only touched files can)."""
-    touched = {name for tree in (old, new) for patch in tree.patches for name in patch.touches}
-    first, second = (prepare(tree, store, deadline=deadline) for tree in (old, new))
-    return frozenset(name for name in touched if _content(first / name) != _content(second / name))
+    """Paths whose content differs between two trees of one source."""
+    first, second = (apply(tree, store, deadline=deadline).content for tree in (old, new))
+    return differing(first, second, fetch(old.source, store, deadline=deadline))
 
 
-def _content(path: Path) -> tuple[int, bytes] | None:
+def differing(old: Content, new: Content, clean: Path) -> frozenset[str]:
+    """Paths whose content differs between two trees of the source `clean`: only what a patch touched can."""
+    touched = {*old.files, *old.removed, *new.files, *new.removed}
+    return frozenset(name for name in touched if _held(old, name, clean) != _held(new, name, clean))
+
+
+def _held(content: Content, name: str, clean: Path) -> tuple[int, str] | None:
+    if name in content.removed:
+        return None
     try:
-        return _mode(path), path.read_bytes()
-    except FileNotFoundError:
+        return content.files.get(name) or (_mode(clean / name), file_digest(clean / name))
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

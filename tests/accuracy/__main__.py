@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from harness.deadline import Deadline
-from harness.jobs import builds
+from harness.jobs.inputs import resolve
 from harness.plan.plan import read_plan
 from harness.store.store import Store, default_root
 from tests.accuracy import lab, table
@@ -20,7 +20,7 @@ from tests.conftest import PLAN
 
 def main() -> int:
     argparse.ArgumentParser(prog="python -m tests.accuracy", description=__doc__).parse_args()
-    inputs = builds.resolve(read_plan(PLAN), Deadline.after(60))
+    inputs = resolve(read_plan(PLAN), Deadline.after(60))
     with tempfile.TemporaryDirectory() as name:
         measured = table.measure(SEEDS, inputs, Store(root=default_root()), Path(name))
         failed = [f"{seed.name}, {config}, {column}: {why}" for seed in SEEDS for config in CONFIGS

@@ -20,7 +20,7 @@ from harness.deadline import Deadline
 from harness.errors import HarnessError
 from harness.jobs import proof
 from harness.jobs.again import Side
-from harness.jobs.builds import Inputs
+from harness.jobs.inputs import Inputs
 from harness.kernel import kconfig, partial, recompile, tree
 from harness.sandbox import bwrap
 from harness.store.store import Store

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.deadline import Deadline
-from harness.jobs.builds import Inputs
+from harness.jobs.inputs import Inputs
 from harness.store.store import Store
 from tests.accuracy import lab
 from tests.accuracy.lab import Pair, Tools

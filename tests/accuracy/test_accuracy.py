@@ -10,7 +10,7 @@ import pytest
 from harness.compare.objdiff import compare
 from harness.deadline import Deadline
 from harness.errors import KernelError
-from harness.jobs.builds import Inputs
+from harness.jobs.inputs import Inputs
 from harness.store.store import Store
 from tests.accuracy import lab, table
 from tests.accuracy.seed import CONFIGS, IDENTICAL, PROVED, Seed, Verdict, changed, explained, wrong

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.jobs import boots, builds
-from harness.jobs.builds import Inputs
+from harness.jobs.inputs import Inputs, resolve
 from harness.kernel.kbuild import Build
 from harness.kernel.tree import prepare
 from harness.plan.plan import read_plan
@@ -40,7 +40,7 @@ class Lab:
 
     @cached_property
     def inputs(self) -> Inputs:
-        return builds.resolve(read_plan(PLAN), Deadline.after(60))
+        return resolve(read_plan(PLAN), Deadline.after(60))
 
     @cached_property
     def userland(self) -> Path:

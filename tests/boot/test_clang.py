@@ -11,6 +11,7 @@ import pytest
 from harness.arch import native
 from harness.deadline import Deadline
 from harness.jobs import builds
+from harness.jobs.inputs import resolve
 from harness.plan.plan import Variant, read_plan
 from harness.report.progress import Progress
 from harness.store.store import Store
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.slow
 def test_a_kernel_by_clang_and_lld_boots(store: Store, progress: Progress, bare_rootfs: Path) -> None:
     tiny = Variant(name="tiny", fragments=(ROOT / "kernel-configs" / f"qemu-{native().name}.config",))
     plan = replace(read_plan(PLAN), cc="clang-14", variants=(tiny,), claims=(), suites=(), control="")
-    inputs = builds.resolve(plan, Deadline.after(60), store=store)
+    inputs = resolve(plan, Deadline.after(60), store=store)
     config = builds.configure(inputs, "base", "tiny", store=store, progress=progress)
     assert (config.value("CC_IS_CLANG"), config.value("LD_IS_LLD")) == ("y", "y")
     built = builds.build(inputs, "base", config, store=store, progress=progress)

@@ -19,7 +19,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import KernelError
 from harness.jobs import builds
-from harness.jobs.builds import Inputs
+from harness.jobs.inputs import Inputs, resolve
 from harness.kernel import module
 from harness.kernel.kbuild import Build
 from harness.kernel.tree import prepare
@@ -101,7 +101,7 @@ PROVOCATIONS = (
 
 @pytest.fixture(scope="module")
 def inputs() -> Inputs:
-    return builds.resolve(read_plan(ROOT / "patches" / "skb-extensions" / "debug.yaml"), Deadline.after(60))
+    return resolve(read_plan(ROOT / "patches" / "skb-extensions" / "debug.yaml"), Deadline.after(60))
 
 
 @pytest.fixture(scope="module")

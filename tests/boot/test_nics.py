@@ -14,6 +14,7 @@ from harness.arch import native
 from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.jobs import boots, builds
+from harness.jobs.inputs import resolve
 from harness.kernel.kbuild import Build
 from harness.lab import counters, traffic
 from harness.lab.bench import Host, Lab, up
@@ -41,7 +42,7 @@ Up = Callable[..., AbstractContextManager[Lab]]
 @pytest.fixture(scope="module")
 def every_driver(store: Store, progress: Progress, patched_both: Build) -> Build:
     """The customer's patched kernel with the drivers and slots of tests/boot/nics.yaml, built on top of it."""
-    inputs = builds.resolve(read_plan(Path(__file__).with_name("nics.yaml")), Deadline.after(60))
+    inputs = resolve(read_plan(Path(__file__).with_name("nics.yaml")), Deadline.after(60))
     config = builds.configure(inputs, "patched", "all-nics", store=store, progress=progress)
     return builds.build(inputs, "patched", config, store=store, progress=progress)
 

@@ -9,7 +9,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import KernelError
-from harness.jobs.builds import Inputs
+from harness.jobs.inputs import Inputs
 from harness.kernel.series import read_patch
 from harness.kernel.tree import Tree, difference, prepare
 from harness.store.store import Store

@@ -11,6 +11,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.jobs import builds
+from harness.jobs.inputs import resolve
 from harness.kernel import partial
 from harness.plan.plan import read_plan
 from harness.report.progress import Progress
@@ -25,7 +26,7 @@ OBJECTS = ("lib/percpu-refcount.o", "init/main.o")
 
 def made(plan: Path, store: Store, progress: Progress) -> tuple[str, Path]:
     """The first line of the compiler's version, and a folder with the objects that it made."""
-    inputs = builds.resolve(read_plan(plan), Deadline.after(60), store=store)
+    inputs = resolve(read_plan(plan), Deadline.after(60), store=store)
     config = builds.configure(inputs, "base", "none", store=store, progress=progress)
     out = partial.objects(inputs.trees["base"], config, OBJECTS, arch=inputs.arch, toolchain=inputs.toolchain,
                           store=store, deadline=Deadline.after(900))

@@ -11,7 +11,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import KernelError
 from harness.jobs import builds
-from harness.jobs.builds import Inputs
+from harness.jobs.inputs import Inputs, resolve
 from harness.kernel import kconfig
 from harness.kernel.kconfig import Config
 from harness.plan.plan import read_plan
@@ -23,7 +23,7 @@ DUMMY = ("drivers/net/dummy.c", "static int numdummies = 1;\n", "static int numd
 
 
 def configure(plan: Path, store: Store, progress: Progress, side: str = "base") -> Config:
-    return builds.configure(builds.resolve(read_plan(plan), Deadline.after(60)), side, "none", store=store,
+    return builds.configure(resolve(read_plan(plan), Deadline.after(60)), side, "none", store=store,
                             progress=progress)
 
 

@@ -19,7 +19,7 @@ from harness.deadline import Deadline
 from harness.errors import InfraError, KernelError
 from harness.guest import apt
 from harness.jobs import builds, layouts
-from harness.jobs.builds import Inputs
+from harness.jobs.inputs import Inputs
 from harness.kernel.kbuild import Build
 from harness.kernel.recompile import Job, recompile
 from harness.kernel.tree import prepare

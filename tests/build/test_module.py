@@ -10,7 +10,8 @@ import pytest
 from harness.arch import native
 from harness.deadline import Deadline
 from harness.errors import KernelError, UsageError
-from harness.jobs.builds import Inputs, source_of
+from harness.jobs.builds import source_of
+from harness.jobs.inputs import Inputs
 from harness.kernel import module
 from harness.kernel.kbuild import Build
 from harness.store.store import Store

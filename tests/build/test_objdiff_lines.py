@@ -11,7 +11,7 @@ from harness.compare.objdiff import compare
 from harness.compare.opened import Opened
 from harness.deadline import Deadline
 from harness.jobs import builds
-from harness.jobs.builds import Inputs
+from harness.jobs.inputs import Inputs
 from harness.kernel import recompile
 from harness.kernel.kbuild import Build
 from harness.kernel.recompile import Job

@@ -7,7 +7,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import KernelError
-from harness.jobs.builds import Inputs
+from harness.jobs.inputs import Inputs
 from harness.kernel import kconfig, partial
 from harness.kernel.kbuild import Build
 from harness.store.store import Store

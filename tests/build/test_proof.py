@@ -15,7 +15,7 @@ from harness.compare.values import Comparison, ObjectDelta
 from harness.deadline import Deadline
 from harness.jobs import proof
 from harness.jobs.again import Side
-from harness.jobs.builds import Inputs
+from harness.jobs.inputs import Inputs
 from harness.kernel import recompile
 from harness.kernel.kbuild import Build
 from harness.kernel.recompile import Job

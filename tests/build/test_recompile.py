@@ -9,7 +9,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import KernelError, UsageError
-from harness.jobs.builds import Inputs
+from harness.jobs.inputs import Inputs
 from harness.kernel import recompile
 from harness.kernel.kbuild import Build
 from harness.kernel.recompile import Job

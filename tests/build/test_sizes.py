@@ -14,7 +14,7 @@ from harness.compare.size import SizeReport, compare_sizes, sizes
 from harness.compare.symsize import SymbolReport, folded
 from harness.deadline import Deadline
 from harness.jobs import builds
-from harness.jobs.builds import Inputs
+from harness.jobs.inputs import Inputs
 from harness.report.progress import Progress
 from harness.sandbox import bwrap
 from harness.store.store import Store

@@ -12,7 +12,7 @@ import pytest
 from harness.arch import get, native
 from harness.deadline import Deadline
 from harness.errors import InfraError
-from harness.jobs.builds import Inputs
+from harness.jobs.inputs import Inputs
 from harness.kernel import kbuild, toolchain
 from harness.kernel.kbuild import Build
 from harness.kernel.toolchain import Toolchain

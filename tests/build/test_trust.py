@@ -12,7 +12,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.jobs import builds
-from harness.jobs.builds import Inputs
+from harness.jobs.inputs import Inputs, resolve
 from harness.kernel.kbuild import Build
 from harness.plan.plan import read_plan
 from harness.report.progress import Progress
@@ -27,6 +27,7 @@ allnoconfig:
 bzImage:
 \t@mkdir -p $(O)/arch/x86/boot
 \t@touch $(O)/arch/x86/boot/bzImage $(O)/vmlinux $(O)/vmlinux.o
+\t@cp /build/src/.gen.cmd /build/src/.c.o.cmd $(O)/
 \t@cp /build/src/names $(O)/modules.order
 \t@if grep -q CONFIG_TWO=y $(O)/.config; then : > $(O)/modules.order; fi
 """
@@ -37,7 +38,10 @@ def small(tmp_path: Path) -> Path:
     """A plan on the small tree, with two variants; its series is what lies in `series/`."""
     tree = tmp_path / "tree"
     tree.mkdir()
-    for name, text in (("Makefile", MAKEFILE), ("Kconfig", ""), ("names", "net/a.ko\n"), ("file", "old\n")):
+    for name, text in (("Makefile", MAKEFILE), ("Kconfig", ""), ("names", "net/a.ko\n"), ("file", "old\n"),
+                       ("c.c", "old\n"), ("gen.c", "old\n"),
+                       (".gen.cmd", "cmd_gen := gcc -o gen /build/src/gen.c\n"),
+                       (".c.o.cmd", "cmd_c.o := gcc -D__KERNEL__ -c -o c.o /build/src/c.c\n")):
         (tree / name).write_text(text)
     for name in ("ONE", "TWO"):
         (tmp_path / name).write_text(f"CONFIG_{name}=y\n")
@@ -47,7 +51,7 @@ def small(tmp_path: Path) -> Path:
 
 
 def made(small: Path, side: str, variant: str, store: Store) -> tuple[Inputs, Build]:
-    inputs = builds.resolve(read_plan(small), Deadline.after(60))
+    inputs = resolve(read_plan(small), Deadline.after(60))
     config = builds.configure(inputs, side, variant, store=store, progress=Progress(quiet=True))
     return inputs, builds.build(inputs, side, config, store=store, progress=Progress(quiet=True))
 
@@ -66,6 +70,24 @@ def test_base_never_starts_from_a_build_of_the_series(small: Path, tmp_path: Pat
     assert made(small, "base", "one", store)[1].seed == ""
     assert made(small, "base", "two", store)[1].seed == "base/one"
     assert made(small, "patched", "two", store)[1].seed == "base/two"
+
+
+@pytest.mark.parametrize(("name", "old", "starts"), [
+    ("c.c", "old\n", True),
+    ("gen.c", "old\n", False),  # a program of the build itself: what it made of something else is not ours
+    ("file", "old\n", False),  # nobody knows what it is for
+    ("Makefile", MAKEFILE, False),
+])
+def test_an_edited_series_starts_from_its_build_before_the_edit_and_from_no_strangers(
+        small: Path, tmp_path: Path, name: str, old: str, starts: bool) -> None:
+    """Whose it is, is told by what it is made of: nothing that the build runs may differ."""
+    store = Store(root=tmp_path / "cache")
+    write_patch(small / "series", "names", "net/a.ko\n", "net/b.ko\n")
+    last = write_patch(small / "series", name, old, f"{old}# one\n")
+    assert made(small, "patched", "one", store)[1].seed == ""
+    last.unlink()
+    write_patch(small / "series", name, old, f"{old}# other\n")
+    assert made(small, "patched", "one", store)[1].seed == ("patched/one" if starts else "")
 
 
 @pytest.mark.parametrize("how", ["{victim}.ko", "../../../../../../../../../../../../../../../..{victim}.ko"])

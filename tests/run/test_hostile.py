@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from harness.jobs import builds
-from harness.jobs.builds import Inputs
+from harness.jobs.inputs import Inputs
 from harness.report.progress import Progress
 from harness.store.store import Store, default_root
 from tests.build.conftest import write_patch

@@ -22,10 +22,10 @@ from harness.deadline import Deadline
 from harness.errors import InfraError, KernelError
 from harness.jobs import builds
 from harness.jobs.blame import Blame, walk
-from harness.kernel.kbuild import Build, Seed
+from harness.kernel.kbuild import Build
 from harness.kernel.kconfig import Config
 from harness.kernel.series import Patch
-from harness.kernel.tree import Tree
+from harness.kernel.tree import Content, Tree
 from harness.proc import run
 from harness.report import blame as report
 from tests.conftest import PLAN
@@ -53,16 +53,16 @@ def walked(tmp_path: Path, *steps: Sources | KernelError) -> Blame:
     """A walk over kernels made of `steps`, base first; an error stands for a patch that does not build."""
     seeds: list[str] = []
 
-    def make(tree: Tree, seed: Seed | None) -> Build:
+    def make(tree: Tree, seed: Build | None) -> Build:
         step = steps[len(tree.patches)]
         if isinstance(step, KernelError):
             raise step
         if seed is not None:
-            seeds.append(f"{seed.tree.name} -> {tree.name}")
+            seeds.append(f"{seed.tree} -> {tree.name}")
         out = make_build(tmp_path / tree.name, step)
         return Build(tree=tree.name, variant="v", key="", out=out, image=out / "x", vmlinux=out / "x", log=out / "x",
                      config=Config(variant="v", text="", asked=()), seconds=1.0, seed="", rebuilt=1, reused=False,
-                     warnings={})
+                     warnings={}, content=Content(source="", files={}, removed=()))
 
     patches = tuple(Patch(path=Path("p"), subject=f"subject {number}", text=b"", touches=())
                     for number in range(1, len(steps)))
@@ -229,7 +229,7 @@ def test_words_fit_and_json_says_the_same(tmp_path: Path) -> None:
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good, bad = (walked(tmp_path / name, {"x": A + B}, *steps) for name, steps in (
         ("good", ({"x": A2 + B},)), ("bad", (BROKEN, {"x": A2 + B}))))
-    monkeypatch.setattr(builds, "resolve", lambda *_, **__: None)
+    monkeypatch.setattr("harness.jobs.inputs.resolve", lambda *_, **__: None)
     for blame, code in ((good, 0), (bad, 1)):
         monkeypatch.setattr(builds, "blame", lambda *_, found=blame, **__: found)
         done = CliRunner().invoke(cli, ["blame", str(PLAN), "-v", "none"])

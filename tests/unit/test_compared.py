@@ -14,6 +14,7 @@ from harness.jobs import compared as module
 from harness.jobs.compared import compared
 from harness.kernel.kbuild import Build
 from harness.kernel.kconfig import Config
+from harness.kernel.tree import Content
 from harness.store.store import Store
 
 
@@ -26,7 +27,7 @@ def made(store: Store, tree: str, text: str) -> Build:
     entry = store.get("build", tree, make, deadline=Deadline.after(20.0))
     return Build(tree=tree, variant="v", key=tree, out=entry / "out", image=entry, vmlinux=entry, log=entry,
                  config=Config(variant="v", text="", asked=()), seconds=0.0, seed="", rebuilt=0, warnings={},
-                 reused=True)
+                 reused=True, content=Content(source="", files={}, removed=()))
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InfraError
-from harness.kernel import kbuild
+from harness.kernel import cmdfiles, kbuild
 
 
-def object_(out: Path, name: str, *deps: str) -> Path:
+def object_(out: Path, name: str, *deps: str, flags: str = "-D__KERNEL__") -> Path:
     path = out / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("")
     path.with_name(f".{path.name}.cmd").write_text(
-        f"savedcmd_{name} := gcc -c -o {name} /build/src/{deps[0]}\nsource_{name} := /build/src/{deps[0]}\n"
+        f"savedcmd_{name} := gcc {flags} -c -o {name} /build/src/{deps[0]}\nsource_{name} := /build/src/{deps[0]}\n"
         f"deps_{name} := \\\n" + "".join(f"  /build/src/{dep} \\\n" for dep in deps[1:]))
     return path
 
@@ -25,10 +25,27 @@ def test_dependents_are_those_whose_files_changed(tmp_path: Path) -> None:
     object_(tmp_path, "net/core/skbuff.o", "net/core/skbuff.c", "include/linux/skbuff.h")
     object_(tmp_path, "net/core/dev.o", "net/core/dev.c", "include/linux/skbuff.h")
     object_(tmp_path, "mm/slab.o", "mm/slab.c", "include/linux/slab.h", "include/linux/skbuff.h.not")
-    found = kbuild.dependents(tmp_path, frozenset({"include/linux/skbuff.h"}))
+    found = cmdfiles.dependents(tmp_path, frozenset({"include/linux/skbuff.h"}))
     assert found == {"net/core/skbuff.o", "net/core/dev.o"}
-    assert kbuild.dependents(tmp_path, frozenset({"mm/slab.c"})) == {"mm/slab.o"}
-    assert kbuild.dependents(tmp_path, frozenset({"net/core"})) == frozenset()
+    assert cmdfiles.dependents(tmp_path, frozenset({"mm/slab.c"})) == {"mm/slab.o"}
+    assert cmdfiles.dependents(tmp_path, frozenset({"net/core"})) == frozenset()
+
+
+@pytest.mark.parametrize(("changed", "run"), [
+    ("net/core/skbuff.c", False),
+    ("include/linux/skbuff.h", False),
+    ("net/core/never-compiled.c", False),
+    ("lib/gen_table.c", True),  # compiled for the host, and run to make a table
+    ("include/uapi/linux/types.h", True),  # is read by that and by objects of the kernel
+    ("net/core/Makefile", True),
+    ("net/Kconfig", True),
+    ("lib/table.lex", True),
+])
+def test_what_a_build_runs_is_told_from_what_it_compiles(tmp_path: Path, changed: str, run: bool) -> None:
+    object_(tmp_path, "net/core/skbuff.o", "net/core/skbuff.c", "include/linux/skbuff.h", "include/uapi/linux/types.h")
+    object_(tmp_path, "lib/gen_table", "lib/gen_table.c", "include/uapi/linux/types.h", flags="-O2")
+    assert cmdfiles.run_by_make(tmp_path, frozenset({changed})) is run
+    assert cmdfiles.run_by_make(tmp_path, frozenset({changed, "net/core/skbuff.c"})) is run
 
 
 def test_a_stale_object_that_was_not_made_again_is_refused(tmp_path: Path) -> None:

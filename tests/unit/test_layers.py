@@ -18,13 +18,14 @@ ORDER = (
     "store.store", "store.cache", "kernel.series", "kernel.mails", "kernel.mailbox", "kernel.gitplace",
     "kernel.gitrepo", "kernel.gitrange", "kernel.collect", "kernel.source", "kernel.am", "kernel.tree",
     "kernel.toolchain", "kernel.kbuild_box", "kernel.kconfig_why", "kernel.kconfig", "kernel.warnings",
-    "kernel.kbuild", "kernel.recompile", "kernel.partial", "kernel.module", "kernel.selftests", "jobs.steps",
-    "compare", "jobs.compared", "jobs.again", "jobs.proof", "jobs.others", "guest", "vm", "lab", "claims", "plan.node",
-    "plan.benign", "plan.claims", "plan.topologies", "plan.plan", "jobs.suites", "jobs.selftests",
+    "kernel.cmdfiles", "kernel.kbuild", "kernel.recompile", "kernel.partial", "kernel.module", "kernel.selftests",
+    "jobs.steps", "compare", "jobs.compared", "jobs.again", "jobs.proof", "jobs.others", "guest", "vm", "lab", "claims",
+    "plan.node", "plan.benign", "plan.claims", "plan.topologies", "plan.plan", "jobs.suites", "jobs.selftests",
     "report.objdiff_text", "report.objdiff_page", "report.model", "report.plot", "report.junit", "report.terminal",
-    "report.progress", "jobs.boots", "report.steps", "jobs.blame", "report.blame", "jobs.layouts", "jobs.builds",
-    "jobs.state", "jobs.guests", "jobs.judging", "engine", "pytest_plugin", "cli.common", "cli.listing", "cli.cache",
-    "cli.compare", "cli.klog", "cli.kselftest", "cli.prepare", "cli.guests", "cli.tests", "cli.main", "__main__",
+    "report.progress", "jobs.boots", "report.steps", "jobs.blame", "report.blame", "jobs.layouts", "jobs.inputs",
+    "jobs.seeds", "jobs.builds", "jobs.state", "jobs.guests", "jobs.judging", "engine", "pytest_plugin", "cli.common",
+    "cli.listing", "cli.cache", "cli.compare", "cli.klog", "cli.kselftest", "cli.prepare", "cli.guests", "cli.tests",
+    "cli.main", "__main__",
 )
 STRANGERS = (("compare", "vm"), ("compare", "guest"), ("compare", "kernel"), ("kernel", "vm"), ("kernel", "compare"))
 

@@ -16,6 +16,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import InfraError, UsageError
 from harness.jobs import builds
+from harness.jobs.inputs import applied, resolve
 from harness.kernel import gitplace, source
 from harness.kernel.gitrange import GitRange, read_range
 from harness.kernel.series import Series
@@ -218,7 +219,7 @@ def test_the_plan_with_the_original_commits_on_a_small_repository(repo: Path, st
     (tmp_path / "upstream.yaml").write_text(text.replace("4a54877ee767", git(repo, "rev-parse", "--short=12", "HEAD")))
     plan = read_plan(tmp_path / "upstream.yaml")
     progress = Progress(quiet=True)
-    inputs = builds.applied(builds.resolve(plan, Deadline.after(60), store=store), store=store, progress=progress)
+    inputs = applied(resolve(plan, Deadline.after(60), store=store), store=store, progress=progress)
     facts = builds.input_facts(inputs)
     assert facts["series"] == TITLES
     assert facts["source_commit"] == git(repo, "rev-parse", "HEAD^1")
