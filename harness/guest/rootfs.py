@@ -167,7 +167,12 @@ def _collect(stage: Path, rows: Sequence[Wanted], arch: Arch, *, deadline: Deadl
 
 
 def _libraries(stage: Path, programs: Iterable[Path], arch: Arch, *, deadline: Deadline) -> list[Path]:
-    """The shared libraries (and the dynamic loader) that `programs` need, and those need in turn."""
+    """The shared libraries (and the dynamic loader) that `programs` need, and those need in turn.
+
+    A program's own libraries (`DT_RUNPATH`) are among `programs`.
+    """
+    programs = tuple(programs)
+    own = {path.name for path in programs}
     folders = [stage / "lib" / arch.multiarch, stage / "usr/lib" / arch.multiarch]
     found: dict[str, Path] = {}
     queue = deque(path for path in programs if not path.is_symlink() and path.read_bytes()[:4] == b"\x7fELF")
@@ -175,7 +180,7 @@ def _libraries(stage: Path, programs: Iterable[Path], arch: Arch, *, deadline: D
         batch = [str(path) for path in queue]
         queue.clear()
         needed = parse_needed(proc.run(["readelf", "-d", *batch], deadline=deadline).stdout)
-        for name in sorted(needed - found.keys()):
+        for name in sorted(needed - found.keys() - own):
             library = next((folder / name for folder in folders if (folder / name).exists()), None)
             if library is None:
                 raise InfraError(f"no package of the guest has the library {name}")
@@ -223,7 +228,7 @@ def _applets(busybox: bytes, files: Mapping[str, Entry]) -> dict[str, Entry]:
             plain = f"usr/sbin/{match['family']}{match['verb']}"
             links[plain] = cpio.symlink(plain, _DEFAULT_BACKEND)
     for family in ("arptables", "ebtables"):
-        links[f"usr/sbin/{family}"] = cpio.symlink(f"usr/sbin/{family}", "xtables-nft-multi")
+        links[f"usr/sbin/{family}"] = cpio.symlink(f"usr/sbin/{family}", f"{family}-legacy")
     return links
 
 
