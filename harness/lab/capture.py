@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from harness.deadline import Deadline
@@ -93,20 +93,32 @@ def capturing(host: Host, device: str, expression: str = "", *, sent: bool = Fal
     Raises:
         InfraError: tcpdump did not start, or missed packets.
     """
-    capture = Capture()
-    file = f"/tmp/kph-capture-{uuid.uuid4().hex}"  # noqa: S108 - in the guest
-    running = host.start("sh", "-c", _START, "sh", device, expression, file)
-    try:
-        behind = _begin(host, device, running, file)
+    capture, files = Capture(), list[bytes]()
+    with recording(host, device, expression, files.append):
         yield capture
-    except BaseException:
-        running.stop(Deadline.after(10))
-        raise
-    packets = _finish(host, device, running, file, behind)
+    packets = pcap.parse(files[0])
     if sent:
         own = bytes.fromhex(host.read(f"/sys/class/net/{device}/address").strip().replace(":", ""))
         packets = tuple(packet for packet in packets if packet.frame[6:12] == own)
     capture.take(packets)
+
+
+@contextmanager
+def recording(host: Host, device: str, expression: str, take: Callable[[bytes], None]) -> Iterator[None]:
+    """Run tcpdump on what it takes for a device for the block, and hand over the file that it wrote.
+
+    Raises:
+        InfraError: it did not start, or missed packets.
+    """
+    file = f"/tmp/kph-capture-{uuid.uuid4().hex}"  # noqa: S108 - in the guest
+    running = host.start("sh", "-c", _START, "sh", device, expression, file)
+    try:
+        behind = _begin(host, device, running, file)
+        yield
+    except BaseException:
+        running.stop(Deadline.after(10))
+        raise
+    take(_finish(host, device, running, file, behind))
 
 
 def _begin(host: Host, device: str, running: Running, file: str) -> int:
@@ -119,7 +131,7 @@ def _begin(host: Host, device: str, running: Running, file: str) -> int:
     return int(done.stdout)
 
 
-def _finish(host: Host, device: str, running: Running, file: str, behind: int) -> tuple[Packet, ...]:
+def _finish(host: Host, device: str, running: Running, file: str, behind: int) -> bytes:
     """Let tcpdump catch up, stop it, and read what it said and wrote."""
     done = host.run("sh", "-ec", _STOP, "sh", running.pid, file, behind, deadline=Deadline.after(_SETTLE))
     running.wait(Deadline.after(5), check=False)
@@ -128,7 +140,7 @@ def _finish(host: Host, device: str, running: Running, file: str, behind: int) -
     if counts is None or counts[1] - counts[0] > behind or counts[2]:
         raise InfraError(f"tcpdump missed packets on {device}", where=f"machine {host.name}",
                          detail=tuple(said.splitlines()[-20:]))
-    return pcap.parse(data.encode(errors="surrogateescape"))
+    return data.encode(errors="surrogateescape")
 
 
 def parse_counts(said: str) -> tuple[int, int, int] | None:

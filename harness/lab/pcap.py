@@ -9,12 +9,14 @@ cannot show the absence of anything.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from harness.errors import InfraError
 
-ETHERNET = 1
+ETHERNET, NFLOG = 1, 239
+_LINKS = {ETHERNET: "Ethernet", NFLOG: "netfilter's log"}
 IPV4, ARP, IPV6, VLAN = 0x0800, 0x0806, 0x86DD, 0x8100
 ICMP, TCP, UDP, ESP, AH, ICMPV6 = 1, 6, 17, 50, 51, 58
 _END, _NOTHING = 0, 1
@@ -70,7 +72,12 @@ class Packet:
 
 
 def parse(data: bytes) -> tuple[Packet, ...]:
-    """The packets of a capture file of Ethernet frames.
+    """The packets of a capture file of Ethernet frames; otherwise like `records`."""
+    return tuple(dissect(frame) for frame in records(data, ETHERNET))
+
+
+def records(data: bytes, link: int) -> Iterator[bytes]:
+    """What a capture file holds of each packet, of a link type of https://www.tcpdump.org/linktypes.html.
 
     Raises:
         InfraError: it is no such file, or ends within a packet, or has packets that were captured in part.
@@ -78,22 +85,20 @@ def parse(data: bytes) -> tuple[Packet, ...]:
     order = _MAGICS.get(data[:4])
     if order is None or len(data) < 24:
         raise InfraError("not a capture file", detail=(f"{len(data)} bytes, beginning {data[:8]!r}",))
-    link = struct.unpack_from(order + "I", data, 20)[0] & 0xFFFF
-    if link != ETHERNET:
-        raise InfraError(f"a capture of link type {link}, not of Ethernet")
-    packets: list[Packet] = []
-    at = 24
+    found = struct.unpack_from(order + "I", data, 20)[0] & 0xFFFF
+    if found != link:
+        raise InfraError(f"a capture of link type {found}, not of {_LINKS[link]}")
+    at, count = 24, 0
     while at < len(data):
+        count += 1
         if at + 16 > len(data):
             raise InfraError("the capture ends within a packet's header")
         _, _, kept, length = struct.unpack_from(order + "4I", data, at)
         at += 16
         if at + kept > len(data) or kept < length:
-            raise InfraError(f"packet {len(packets) + 1} of the capture is cut: "
-                             f"{min(kept, len(data) - at)} of {length} bytes")
-        packets.append(dissect(data[at:at + kept]))
+            raise InfraError(f"packet {count} of the capture is cut: {min(kept, len(data) - at)} of {length} bytes")
+        yield data[at:at + kept]
         at += kept
-    return tuple(packets)
 
 
 def dissect(frame: bytes) -> Packet:

@@ -18,6 +18,7 @@ from harness.lab.bench import Host, Lab
 from harness.lab.capture import capturing
 from harness.lab.namespaces import Namespace, namespaces
 from harness.lab.pcap import UDP
+from tests.guest.switches import switched
 
 pytestmark = [pytest.mark.topology("bridge"), pytest.mark.needs("BRIDGE_NETFILTER", "NETFILTER_XT_MATCH_PHYSDEV")]
 
@@ -27,20 +28,6 @@ SIZE = 60_000
 BIG = 4000
 """A datagram of three fragments."""
 BROADCAST, PORT, COUNT = "10.77.2.255", 5003, 50
-
-
-@contextmanager
-def switched(dut: Host, **values: int) -> Iterator[None]:
-    """Set switches of bridge netfilter (net.bridge.bridge-nf-*), by name with underscores, for a block."""
-    names = {f"/proc/sys/net/bridge/bridge-nf-{name.replace('_', '-')}": value for name, value in values.items()}
-    before = {path: dut.read(path).strip() for path in names}
-    try:
-        for path, value in names.items():
-            dut.shell(f"echo {value} > {path}")
-        yield
-    finally:
-        for path, text in before.items():
-            dut.shell(f"echo {text} > {path}")
 
 
 def broadcast(client: Host) -> None:

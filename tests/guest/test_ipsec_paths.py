@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""ESP on the less travelled paths: nested, across families, in UDP, by interface, replayed, rekeyed, across namespaces.
+"""ESP on the less travelled paths: nested, across families, in UDP, by interface, replayed, rekeyed, to hardware.
 
 Each is a way by which a secpath comes to a packet, is copied or must go (net/xfrm, net/ipv4/esp4.c).
 """
@@ -7,7 +7,7 @@ Each is a way by which a secpath comes to a packet, is copied or must go (net/xf
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import pytest
 
@@ -31,8 +31,8 @@ REQUEST = "-p icmp --icmp-type echo-request"
 
 
 @contextmanager
-def prepared(hosts: tuple[Host, Host], setup: tuple[list[str], list[str]]) -> Iterator[None]:
-    """Run `ip` commands on both hosts; states and policies go when the block ends."""
+def prepared(hosts: tuple[Host, ...], setup: tuple[list[str], ...]) -> Iterator[None]:
+    """Run `ip` commands on the hosts; states and policies go when the block ends."""
     try:
         for host, lines in zip(hosts, setup, strict=True):
             ipsec.batch(host, *lines)
@@ -335,3 +335,45 @@ def test_a_secpath_does_not_follow_into_another_namespace(lab: Lab) -> None:
             b.shell("echo 0 > /proc/sys/net/ipv4/ip_forward; ip link del to-inside", check=False)
     assert pings.whole, f"expected {count} answers, saw {pings}"
     assert saw == {"all": count, "secpath": 0}, f"sent {count}, none may have a secpath on the other side, saw {saw}"
+
+
+DEBUGFS = "/sys/kernel/debug"
+
+
+@contextmanager
+def simulated(host: Host) -> Iterator[str]:
+    """A card of netdevsim, which takes ESP states and throws all frames away; its interface (drivers/net/netdevsim)."""
+    host.shell(f"mountpoint -q {DEBUGFS} || mount -t debugfs none {DEBUGFS}\n"
+               "echo '7 1' > /sys/bus/netdevsim/new_device")
+    try:
+        assert host.until("ls /sys/bus/netdevsim/devices/netdevsim7/net/ | grep -q .", 10)
+        yield host.run("ls", "/sys/bus/netdevsim/devices/netdevsim7/net/").stdout.strip()
+    finally:
+        host.shell("echo 7 > /sys/bus/netdevsim/del_device")
+
+
+@pytest.mark.needs("NETDEVSIM", "INET_ESP_OFFLOAD")
+@pytest.mark.parametrize("cloned", [False, True], ids=["alone", "beside-a-capture"])
+def test_a_card_that_encrypts_is_told_the_state_by_the_secpath(lab: Lab, cloned: bool) -> None:
+    """What is left to the card is not encrypted by the stack: a secpath of one state goes with it (nsim_ipsec_tx())."""
+    a = lab["a"]
+    near, far, count = "10.78.9.1", "10.78.9.2", 20
+    with simulated(a) as device, ExitStack() as stack:
+        a.shell(f"ip addr add {near}/24 dev {device}; ip link set {device} up\n"
+                f"ip neigh add {far} lladdr 02:00:00:00:09:02 dev {device}")
+        setup = [f"{sa(near, far, 0x7c01, 'reqid 1 mode transport')} offload dev {device} dir out",
+                 policy("out", near, far)]
+        stack.enter_context(prepared((a,), (setup,)))
+        capture = stack.enter_context(capturing(a, device, "esp")) if cloned else None
+        pings = traffic.ping(a, far, count=count, wait=0.1)
+        told = a.read(f"{DEBUGFS}/netdevsim/netdevsim7/ports/0/ipsec")
+        sent = counters.interface(a, device)["tx.packets"]
+        stack.close()
+        clear = counters.xfrm(a).nonzero
+    assert (pings.sent, pings.received) == (count, 0), pings
+    assert f"SA count=1 tx={count}\n" in told, told
+    assert sent >= count, f"{count} packets for the card, it was given {sent}"
+    assert "crypt=1" in told, told
+    if capture is not None:
+        assert len(capture.packets) == count, f"{count} ESP packets to the card, the capture saw {len(capture.packets)}"
+    assert not {name for name in clear if name.startswith("XfrmOut")}, clear

@@ -84,6 +84,7 @@ def test_every_suite_ran_where_it_applies(customer: Ran) -> None:
     where = {"test_link.py": VARIANTS, "test_semantics.py": (*VARIANTS[1:], "mptcp"),
              "test_bridged_ipsec.py": ("both",),
              "test_bridge.py": ("br_netfilter", "both"), "test_bridge_paths.py": ("br_netfilter", "both"),
+             "test_bridge_hooks.py": ("br_netfilter", "both"),
              "test_ipsec.py": ("xfrm", "both"), "test_ipsec_paths.py": ("xfrm", "both"), "test_mptcp.py": ("mptcp",)}
     wanted = {(name, variant) for name, variants in where.items() for variant in variants}
     assert ran == wanted

@@ -834,6 +834,39 @@ out:
 	kfree_skb(skb);
 }
 
+/* What was freed still says what it was when it was: who counts down atomically leaves a zero behind. */
+CASE(the_last_reference_is_read_and_not_counted_down)
+{
+	struct sk_buff *skb = NULL, *clone = NULL;
+	struct skb_ext *ext = NULL;
+	int shared_count, left;
+
+	if (IS_ENABLED(CONFIG_KASAN) || want_init_on_free())
+		skip("the allocator changes what is freed");
+	skb = buffer();
+	want(skb);
+	want(skb_ext_add(skb, ONE));
+	fill(skb_ext_find(skb, ONE), ONE_SIZE, 0);
+	clone = skb_clone(skb, GFP_KERNEL);
+	want(clone);
+	ext = skb->extensions;
+	equal(refcount_read(&ext->refcnt), 2);
+	/* nobody else of this CPU gets the memory meanwhile */
+	local_bh_disable();
+	skb_ext_reset(clone);
+	shared_count = refcount_read(&ext->refcnt);
+	skb_ext_reset(skb);
+	left = refcount_read(&ext->refcnt);
+	local_bh_enable();
+	if (left == 0x6b6b6b6b)
+		skip("the allocator poisons what is freed");
+	equal(shared_count, 1);
+	equal(left, 1);
+out:
+	kfree_skb(clone);
+	kfree_skb(skb);
+}
+
 CASE(the_header_is_cleared_and_the_payload_is_not)
 {
 	struct sk_buff *skb = NULL, *next = NULL;
@@ -1212,6 +1245,7 @@ static const struct {
 	ENTRY(a_stolen_head_gives_them_back),
 	ENTRY(napi_gives_them_back),
 	ENTRY(memory_is_freed_with_its_last_buffer),
+	ENTRY(the_last_reference_is_read_and_not_counted_down),
 	ENTRY(the_header_is_cleared_and_the_payload_is_not),
 	ENTRY(a_secpath_holds_its_state_until_the_end),
 	ENTRY(a_copied_secpath_holds_its_state_too),
