@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+
+from harness.lab import oracles
+from harness.lab.bench import Lab
+from harness.lab.oracles import Seen
 
 
 def pytest_collection_modifyitems(config: pytest.Config) -> None:
@@ -11,3 +17,21 @@ def pytest_collection_modifyitems(config: pytest.Config) -> None:
         raise pytest.UsageError("guest tests need a kernel to boot: run them with `harness run patches/skb-extensions` "
                                 "(or pytest -p harness.pytest_plugin --harness-session=FILE with the session.json of a "
                                 "run folder)")
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[int, dict[str, Seen]]:
+    """What the machines of a lab were like after the test before."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def unchanged(request: pytest.FixtureRequest, known: dict[int, dict[str, Seen]]) -> Iterator[None]:
+    """After every test its machines are what they were before: a leak, a taint or an interface left behind fails it."""
+    if "lab" not in request.fixturenames:
+        yield
+        return
+    lab: Lab = request.getfixturevalue("lab")
+    before = known.pop(id(lab), None) or oracles.look(lab)
+    yield
+    known[id(lab)] = oracles.compare(lab, before)

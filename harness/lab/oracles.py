@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a machine must be again after a test, whatever the test asked: nothing held, nothing left, nothing tainted.
+
+Counts of slab caches are exact once `shrink` has taken back the slabs of all CPUs (`harness.lab.slabs`). What RCU, a
+timer or a work queue still frees is waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.deadline import Deadline
+from harness.errors import KernelError
+from harness.lab import slabs
+from harness.lab.bench import Host, Lab
+
+CACHES = (slabs.EXTENSIONS, "secpath_cache", "xfrm_state", "net_namespace")
+"""Extensions, what secpaths were kept in before the series, IPsec states, network namespaces: those a kernel has."""
+_BACK = 20.0
+"""Seconds that all has to be back; only what does not come back costs them."""
+_PAUSE = 0.1
+_LOOK = f"""
+cd /sys/class/net
+echo *
+read taint < /proc/sys/kernel/tainted
+echo $taint
+for cache in {' '.join(CACHES)}; do
+    [ ! -e /sys/kernel/slab/$cache/shrink ] || echo 1 > /sys/kernel/slab/$cache/shrink
+done
+while read name used rest; do
+    case $name in {'|'.join(CACHES)}) echo $name $used ;; esac
+done < /proc/slabinfo
+"""
+_TAINTED_BY_MODULE = 1 << 12 | 1 << 13
+"""A module from elsewhere, or without a signature: the suites load some (Documentation/admin-guide/tainted-kernels)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was seen of a machine.
+
+    Attributes:
+        interfaces: of its first network namespace.
+        taint: bits of /proc/sys/kernel/tainted but for those of modules.
+        used: objects by cache.
+    """
+
+    interfaces: tuple[str, ...]
+    taint: int
+    used: tuple[tuple[str, int], ...]
+
+
+def parse(text: str) -> Seen:
+    """What `_LOOK` prints."""
+    interfaces, taint, *rows = text.splitlines()
+    pairs = (row.split() for row in rows)
+    return Seen(interfaces=tuple(sorted(interfaces.split())), taint=int(taint) & ~_TAINTED_BY_MODULE,
+                used=tuple(sorted((name, int(count)) for name, count in pairs)))
+
+
+def differences(before: Seen, after: Seen) -> Iterator[str]:
+    """What is not as it was, in words; fewer objects of a cache are no difference."""
+    if before.interfaces != after.interfaces:
+        yield f"interfaces: expected {' '.join(before.interfaces)}, saw {' '.join(after.interfaces)}"
+    if before.taint != after.taint:
+        yield f"taint of the kernel: expected {before.taint:#x}, saw {after.taint:#x}"
+    known = dict(before.used)
+    for name, count in after.used:
+        if count > known.get(name, 0):
+            yield f"objects in {name}: expected {known.get(name, 0)}, saw {count}"
+
+
+def look(lab: Lab) -> dict[str, Seen]:
+    """What each machine of a lab is like now."""
+    return {name: _look(host) for name, host in lab.hosts.items()}
+
+
+def _look(host: Host, after: float = 0) -> Seen:
+    return parse(host.run("sh", "-ec", f"usleep {int(after * 1e6)}\n{_LOOK}").stdout)
+
+
+def compare(lab: Lab, before: dict[str, Seen]) -> dict[str, Seen]:
+    """Hold the machines of a lab against what they were; what they are like now.
+
+    Raises:
+        KernelError: one did not become what it was.
+    """
+    deadline, found = Deadline.after(_BACK), {}
+    for name, host in lab.hosts.items():
+        seen = _look(host)
+        while (wrong := tuple(differences(before[name], seen))) and not deadline.expired:
+            seen = _look(host, _PAUSE)
+        if wrong:
+            raise KernelError(f"after the test: {wrong[0]}", where=f"machine {name}", detail=wrong[1:])
+        found[name] = seen
+    return found

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a machine must be again after a test: what is read of it, and what counts as a difference."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+
+from harness.errors import KernelError
+from harness.lab import oracles
+from harness.lab.oracles import Seen
+
+STILL = Seen(interfaces=("br0", "lo"), taint=0, used=(("skbuff_ext_cache", 0), ("xfrm_state", 2)))
+
+
+def test_what_is_read_leaves_out_that_a_module_was_loaded() -> None:
+    assert oracles.parse("lo br0\n12288\nxfrm_state 2\nskbuff_ext_cache 0\n") == STILL
+    assert oracles.parse("lo br0\n12800\n").taint == 512, "a warning"
+
+
+@pytest.mark.parametrize(("after", "said"), [
+    (STILL, []),
+    (Seen(interfaces=("br0", "lo"), taint=0, used=(("skbuff_ext_cache", 0), ("xfrm_state", 1))), []),
+    (Seen(interfaces=("br0", "lo"), taint=0, used=(("skbuff_ext_cache", 3), ("xfrm_state", 2))),
+     ["objects in skbuff_ext_cache: expected 0, saw 3"]),
+    (Seen(interfaces=("br0", "lo"), taint=0, used=(*STILL.used, ("net_namespace", 1))),
+     ["objects in net_namespace: expected 0, saw 1"]),
+    (Seen(interfaces=("br0", "lo", "veth0"), taint=512, used=STILL.used),
+     ["interfaces: expected br0 lo, saw br0 lo veth0", "taint of the kernel: expected 0x0, saw 0x200"]),
+])
+def test_more_than_before_is_a_difference(after: Seen, said: list[str]) -> None:
+    assert list(oracles.differences(STILL, after)) == said
+
+
+@dataclass
+class Guest:
+    """A machine that is looked at; each look takes the next of what it says, the last one for ever."""
+
+    name: str
+    says: list[str]
+    looks: int = field(default=0)
+
+    def run(self, *_: object) -> SimpleNamespace:
+        self.looks += 1
+        return SimpleNamespace(stdout=self.says.pop(0) if len(self.says) > 1 else self.says[0])
+
+
+def lab(**guests: Guest) -> SimpleNamespace:
+    hosts: Mapping[str, Guest] = guests
+    return SimpleNamespace(hosts=hosts)
+
+
+def test_what_comes_back_late_is_waited_for_and_what_does_not_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    still, more = "lo\n0\nxfrm_state 0\n", "lo\n0\nxfrm_state 4\n"
+    good = lab(a=Guest("a", [still, more, more, still]))
+    before = oracles.look(good)  # type: ignore[arg-type]
+    assert oracles.compare(good, before) == before  # type: ignore[arg-type]
+    assert good.hosts["a"].looks == 4
+    monkeypatch.setattr(oracles, "_BACK", 0.05)
+    bad = lab(a=Guest("a", [still]), b=Guest("b", [still, more]))
+    before = oracles.look(bad)  # type: ignore[arg-type]
+    with pytest.raises(KernelError, match=re.escape("objects in xfrm_state: expected 0, saw 4")) as caught:
+        oracles.compare(bad, before)  # type: ignore[arg-type]
+    assert caught.value.where == "machine b"
