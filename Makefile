@@ -37,7 +37,7 @@ mutants: ## run the series with one fault each, and write the table of docs/muta
 	@ci/setup dev
 	@$(BIN)/python -m tests.mutants
 
-stress: setup ## disturb bridged traffic and IPsec (DURATION=600 SEED=1 VARIANT=lean or debug)
+stress: setup ## disturb bridged traffic and IPsec (DURATION=600 SEED=1 VARIANT=lean, modular or debug)
 	@$(BIN)/harness test patches/skb-extensions/stress.yaml -v $(or $(VARIANT),lean) tests/guest/stress \
 		--duration $(or $(DURATION),600) --seed $(or $(SEED),1)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.lab import filters, ipsec
@@ -19,6 +20,7 @@ from harness.lab.stress import Disturbance, Step
 _LONG = 60.0
 """Seconds that a command in a disturbed guest may take."""
 _BALLAST = "/tmp/kph-ballast"  # noqa: S108 - in the guest
+_MODULES = "/root"
 _GUEST = 200
 """The host number of what comes to the bridge's network for a while."""
 _FAILSLAB = "/sys/kernel/debug/failslab"
@@ -67,7 +69,39 @@ class Keys:
         return (one, mine, theirs), (other, theirs, mine)
 
 
-def actions(keys: Keys) -> dict[str, Disturbance]:
+class Modules:
+    """Bridge netfilter as modules of the kernel under test, which come and go; nothing where it is built in.
+
+    Args:
+        out: the kernel's build folder.
+    """
+
+    _NAMES = ("net/bridge/br_netfilter.ko", "net/netfilter/xt_physdev.ko")
+    """In the order in which they need each other."""
+
+    def __init__(self, dut: Host, out: Path) -> None:
+        self._dut = dut
+        self.files = tuple(path for path in (out / name for name in self._NAMES) if path.is_file())
+
+    def load(self) -> None:
+        """Bring them into the machine and load them."""
+        for path in self.files:
+            self._dut.machine.put(f"{_MODULES}/{path.name}", path)
+        self._insert()
+
+    @contextmanager
+    def taken_out(self, _lab: Lab, _step: Step) -> Iterator[None]:
+        """Unload them with packets under way that have their data, and load them again."""
+        self._dut.run("rmmod", *(path.stem for path in reversed(self.files)), deadline=Deadline.after(_LONG))
+        yield
+        self._insert()
+
+    def _insert(self) -> None:
+        for path in self.files:
+            self._dut.run("insmod", f"{_MODULES}/{path.name}", deadline=Deadline.after(_LONG))
+
+
+def actions(keys: Keys, modules: Modules) -> dict[str, Disturbance]:
     """All disturbances by name."""
     @contextmanager
     def rekey(_lab: Lab, _step: Step) -> Iterator[None]:
@@ -81,7 +115,7 @@ def actions(keys: Keys) -> dict[str, Disturbance]:
 
     return {"flap": flap, "unplug": unplug, "rules": rules, "namespaces": namespaces, "capture": capture,
             "offloads": offloads, "netem": netem, "memory": memory, "failures": failures, "rekey": rekey,
-            "policies": policies}
+            "policies": policies, **({"modules": modules.taken_out} if modules.files else {})}
 
 
 def _port(step: Step) -> str:

@@ -8,12 +8,14 @@ filters ask for bridge data; the client speaks to the bridge itself in ESP, whos
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from harness.jobs.suites import Session
 from harness.lab import disturbances, flows, ipsec, slabs, stress
 from harness.lab.bench import Host, Lab
-from harness.lab.disturbances import Keys
+from harness.lab.disturbances import Keys, Modules
 from harness.lab.flows import Flow
 from harness.lab.kernel import Kernel
 from harness.report import plot
@@ -44,20 +46,21 @@ def leaks(dut: Host) -> str:
         cat /sys/kernel/debug/kmemleak""").stdout.strip()
 
 
-def what_broke(lab: Lab, kernel: Kernel, config: pytest.Config) -> tuple[str, ...]:
+def what_broke(lab: Lab, kernel: Kernel, session: Session, config: pytest.Config) -> tuple[str, ...]:
     """Disturb the lab, and say what did not hold.
 
     Raises:
         KernelError: a kernel reported something.
     """
     client, dut = lab["client"], lab["dut"]
-    keys = Keys(client, dut, ipsec.AES_GCM, 4)
+    keys, modules = Keys(client, dut, ipsec.AES_GCM, 4), Modules(dut, Path(session.out))
+    modules.load()
     before, taint = slabs.count(dut), dut.read("/proc/sys/kernel/tainted")
     record = stress.Record(seed=config.getoption("--seed"), seconds=config.getoption("--duration"))
     try:
         keys.up()
         with flows.running(traffic_of(lab)) as running:
-            stress.disturb(lab, running, disturbances.actions(keys), record)
+            stress.disturb(lab, running, disturbances.actions(keys, modules), record)
             dead = stress.not_recovered(lab, running, record, RECOVERY)
             ended = running.tallies()
         keys.down()
