@@ -12,8 +12,8 @@ help: ## list the targets
 setup: ## install what is missing for `make run`
 	@ci/setup run
 
-run: setup ## run PLAN (default: patches/skb-extensions) on real kernels
-	@$(BIN)/harness run $(PLAN)
+run: setup ## run PLAN (default: patches/skb-extensions) on real kernels; ARGS="-v none" keeps it to a variant
+	@$(BIN)/harness run $(PLAN) $(ARGS)
 
 test: ## install what is missing, then run all tests: unit, builds, boots, guest suites
 	@ci/setup dev

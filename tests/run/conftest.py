@@ -22,6 +22,8 @@ from tests.build.conftest import write_patch
 from tests.conftest import PLAN, ROOT
 
 HARNESS = (sys.executable, "-m", "harness")
+MAIN, ALL = ("none", "both", "mptcp"), ("none", "xfrm", "br_netfilter", "both", "mptcp")
+"""Variants of the customer's plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,7 @@ class Ran:
     out: str
     err: str
     folder: Path
+    variants: tuple[str, ...] = ()
 
     @property
     def results(self) -> dict[str, Any]:
@@ -80,9 +83,13 @@ def run(tmp_path: Path) -> Runner:
     return start
 
 
-@pytest.fixture(scope="session")
-def customer(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """The README's first command, in a copy of what git has or would add: with what `make run` installs, no more."""
+@pytest.fixture(scope="session", params=[MAIN, pytest.param(ALL, marks=pytest.mark.slow)], ids=["main", "all"])
+def customer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """The README's first command, in a copy of what git has or would add: with what `make run` installs, no more.
+
+    In `make test` it is kept to the variants in which every suite and claim has its place.
+    """
+    variants: tuple[str, ...] = request.param
     copy = tmp_path_factory.mktemp("customer")
     listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
                             capture_output=True, text=True, check=True).stdout.split("\0")
@@ -90,10 +97,11 @@ def customer(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
-    done = subprocess.run(["make", "run"], cwd=copy, capture_output=True, text=True, check=False,
+    only = [] if variants == ALL else [f"ARGS={' '.join(f'-v {name}' for name in variants)}"]
+    done = subprocess.run(["make", "run", *only], cwd=copy, capture_output=True, text=True, check=False,
                           stdin=subprocess.DEVNULL)
     folders = sorted((copy / "runs").glob("*")) or [copy]
-    return Ran(code=done.returncode, out=done.stdout, err=done.stderr, folder=folders[-1])
+    return Ran(code=done.returncode, out=done.stdout, err=done.stderr, folder=folders[-1], variants=variants)
 
 
 PlanMaker = Callable[..., Path]
