@@ -34,6 +34,11 @@ CARDS = tuple(row for row in nics.models() if row.bus != nics.SWITCH)
 """Models that are cards of their own; a switch's ports have a test of their own."""
 NUMBER = {row.name: number for number, row in enumerate(CARDS)}
 EACH = pytest.mark.parametrize("row", CARDS, ids=list(NUMBER), indirect=True)
+COMMON = ("virtio-net-pci", "e1000", "e1000e", "rtl8139", "vmxnet3")
+"""Models that the customer's plan runs on."""
+MAIN = pytest.mark.parametrize("row", [row if row.name in COMMON else pytest.param(row, marks=pytest.mark.slow)
+                                       for row in CARDS], ids=list(NUMBER), indirect=True)
+"""All models, the rare ones in `make test-slow` only."""
 LARGE = ("virtio-net-pci", "e1000", "e1000e", "vmxnet3")
 """Models whose drivers take an MTU of 9000."""
 Up = Callable[..., AbstractContextManager[Lab]]
@@ -121,7 +126,7 @@ def test_traffic_is_whole(cards: Lab, row: Model, family: int) -> None:
     cards.check(row.name)
 
 
-@EACH
+@MAIN
 def test_a_pulled_cable_stops_traffic_and_the_guest_is_told_where_the_table_says_so(cards: Lab, row: Model) -> None:
     a, card = cards["a"], cards["a"].card(name_of(row))
     try:
@@ -135,7 +140,7 @@ def test_a_pulled_cable_stops_traffic_and_the_guest_is_told_where_the_table_says
     assert traffic.ping(a, there(cards, row), count=5).whole
 
 
-@EACH
+@MAIN
 def test_traffic_is_whole_with_every_offload_that_can_be_changed_turned_over(cards: Lab, row: Model) -> None:
     a, b, card = cards["a"], cards["b"], cards["a"].card(name_of(row))
     before = card.features()
@@ -153,7 +158,7 @@ def test_traffic_is_whole_with_every_offload_that_can_be_changed_turned_over(car
     assert card.features() == before
 
 
-@EACH
+@MAIN
 def test_an_mtu_below_the_usual_is_kept_to(cards: Lab, row: Model) -> None:
     a, b, name = cards["a"], cards["b"], name_of(row)
     with a.card(name).mtu(1280):
@@ -198,7 +203,7 @@ def test_vmxnet3_has_a_queue_for_each_processor_and_uses_them(start: Up) -> None
         assert traffic.tcp(a, b, b.ipv4, size=SIZE).whole
 
 
-@EACH
+@MAIN
 def test_a_card_can_be_unplugged_and_plugged_in_again(slots: Lab, row: Model) -> None:
     a, name = slots["a"], name_of(row)
     card, face = a.card(name), a.face(name_of(row))
