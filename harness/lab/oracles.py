@@ -23,14 +23,10 @@ _PAUSE = 0.1
 _LOOK = f"""
 cd /sys/class/net
 echo *
-read taint < /proc/sys/kernel/tainted
-echo $taint
 for cache in {' '.join(CACHES)}; do
     [ ! -e /sys/kernel/slab/$cache/shrink ] || echo 1 > /sys/kernel/slab/$cache/shrink
 done
-while read name used rest; do
-    case $name in {'|'.join(CACHES)}) echo $name $used ;; esac
-done < /proc/slabinfo
+exec cat /proc/sys/kernel/tainted /proc/slabinfo
 """
 _TAINTED_BY_MODULE = 1 << 12 | 1 << 13
 """A module from elsewhere, or without a signature: the suites load some (Documentation/admin-guide/tainted-kernels)."""
@@ -53,10 +49,10 @@ class Seen:
 
 def parse(text: str) -> Seen:
     """What `_LOOK` prints."""
-    interfaces, taint, *rows = text.splitlines()
-    pairs = (row.split() for row in rows)
+    interfaces, taint, slabinfo = text.split("\n", 2)
+    counts = slabs.parse(slabinfo)
     return Seen(interfaces=tuple(sorted(interfaces.split())), taint=int(taint) & ~_TAINTED_BY_MODULE,
-                used=tuple(sorted((name, int(count)) for name, count in pairs)))
+                used=tuple((name, counts[name]) for name in sorted(CACHES) if name in counts))
 
 
 def differences(before: Seen, after: Seen) -> Iterator[str]:

@@ -17,9 +17,12 @@ from harness.lab.oracles import Seen
 STILL = Seen(interfaces=("br0", "lo"), taint=0, used=(("skbuff_ext_cache", 0), ("xfrm_state", 2)))
 
 
+SLABINFO = "slabinfo - version: 2.1\n# name <active_objs>\n"
+
+
 def test_what_is_read_leaves_out_that_a_module_was_loaded() -> None:
-    assert oracles.parse("lo br0\n12288\nxfrm_state 2\nskbuff_ext_cache 0\n") == STILL
-    assert oracles.parse("lo br0\n12800\n").taint == 512, "a warning"
+    assert oracles.parse(f"lo br0\n12288\n{SLABINFO}xfrm_state 2 9\nskbuff_ext_cache 0 9\nother 7 9\n") == STILL
+    assert oracles.parse(f"lo br0\n12800\n{SLABINFO}").taint == 512, "a warning"
 
 
 @pytest.mark.parametrize(("after", "said"), [
@@ -55,7 +58,7 @@ def lab(**guests: Guest) -> SimpleNamespace:
 
 
 def test_what_comes_back_late_is_waited_for_and_what_does_not_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    still, more = "lo\n0\nxfrm_state 0\n", "lo\n0\nxfrm_state 4\n"
+    still, more = (f"lo\n0\n{SLABINFO}xfrm_state {count} 9\n" for count in (0, 4))
     good = lab(a=Guest("a", [still, more, more, still]))
     before = oracles.look(good)  # type: ignore[arg-type]
     assert oracles.compare(good, before) == before  # type: ignore[arg-type]
