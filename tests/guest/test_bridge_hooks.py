@@ -89,8 +89,9 @@ def test_what_waits_goes_with_either_port(lab: Lab, family: int, port: str) -> N
 @pytest.mark.needs("NETFILTER_XT_TARGET_NFLOG")
 def test_a_log_names_both_ports(lab: Lab, family: int) -> None:
     client, dut, server = lab["client"], lab["dut"], lab["server"]
-    rules = {"bridged": f"FORWARD {REQUEST[family]} -j NFLOG --nflog-group {GROUP} --nflog-prefix bridged",
-             "local": f"INPUT {REQUEST[family]} -j NFLOG --nflog-group {GROUP} --nflog-prefix local"}
+    # Without the threshold the kernel keeps what it has logged for up to a second.
+    target = f"{REQUEST[family]} -j NFLOG --nflog-group {GROUP} --nflog-threshold 1 --nflog-prefix"
+    rules = {"bridged": f"FORWARD {target} bridged", "local": f"INPUT {target} local"}
     with filters.iptables(dut, family, rules), nfnetlink.logging(dut, GROUP) as log:
         assert traffic.ping(client, server.address(family), count=COUNT).whole
         assert traffic.ping(client, dut.address(family), count=COUNT).whole
