@@ -30,6 +30,8 @@ ECHO = {4: (20, b"\x08"), 6: (40, b"\x80")}
 SIZE, BIG = 40_000, 4000
 QUEUE, GROUP, PORT, COUNT = 5, 7, 5003, 20
 PPPOE = 0x8864
+ASKED = 3
+"""Questions that arping asks, one each second."""
 
 
 def number(dut: Host, device: str) -> int:
@@ -115,8 +117,8 @@ def arptables(dut: Host, *rules: str) -> Iterator[None]:
 
 
 def arping(client: Host, address: str) -> int:
-    """Ask `COUNT` times who has an address; how many answers came."""
-    done = client.run("arping", "-c", COUNT, "-w", 3 * COUNT, "-I", client.dev, address, check=False)
+    """Ask `ASKED` times who has an address; how many answers came."""
+    done = client.run("arping", "-c", ASKED, "-w", 10 * ASKED, "-I", client.dev, address, check=False)
     found = re.search(r"Received (\d+) respon", done.stdout)
     assert found, done.stdout + done.stderr
     return int(found[1])
@@ -134,9 +136,9 @@ def test_forwarded_arp_is_filtered_by_port_where_the_switch_says_so(lab: Lab, sh
         with arptables(dut, f"{through} port1 -j DROP"):
             refused = arping(client, server.ipv4)
     saw = [int(count) for count in re.findall(r"pcnt=(\d+)", listed)]
-    assert answers == COUNT, f"expected {COUNT} answers, saw {answers}"
-    assert saw == [COUNT * shown, 0], f"{COUNT} requests from port0 to port1, switch {shown}: rules counted {saw}"
-    assert refused == COUNT * (not shown), f"dropped by rule, switch {shown}: {refused} of {COUNT} were answered"
+    assert answers == ASKED, f"expected {ASKED} answers, saw {answers}"
+    assert saw == [ASKED * shown, 0], f"{ASKED} requests from port0 to port1, switch {shown}: rules counted {saw}"
+    assert refused == ASKED * (not shown), f"dropped by rule, switch {shown}: {refused} of {ASKED} were answered"
 
 
 def in_pppoe(client: Host, server: Host, payload: bytes) -> bytes:
