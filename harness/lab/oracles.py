@@ -15,14 +15,16 @@ from harness.errors import KernelError
 from harness.lab import slabs
 from harness.lab.bench import Host, Lab
 
-CACHES = (slabs.EXTENSIONS, "secpath_cache", "xfrm_state", "net_namespace")
-"""Extensions, what secpaths were kept in before the series, IPsec states, network namespaces: those a kernel has."""
+CACHES = (slabs.EXTENSIONS, "secpath_cache", "xfrm_state")
+"""Extensions, what secpaths were kept in before the series, IPsec states: those a kernel has. Not `net_namespace`: the
+last namespaces that went are freed when the next ones go (net_complete_free() in net/core/net_namespace.c)."""
 _BACK = 20.0
 """Seconds that all has to be back; only what does not come back costs them."""
 _PAUSE = 0.1
 _LOOK = f"""
 cd /sys/class/net
 echo *
+echo /run/netns/*
 for cache in {' '.join(CACHES)}; do
     [ ! -e /sys/kernel/slab/$cache/shrink ] || echo 1 > /sys/kernel/slab/$cache/shrink
 done
@@ -38,20 +40,23 @@ class Seen:
 
     Attributes:
         interfaces: of its first network namespace.
+        namespaces: those that have a name, by ip-netns(8).
         taint: bits of /proc/sys/kernel/tainted but for those of modules.
         used: objects by cache.
     """
 
     interfaces: tuple[str, ...]
+    namespaces: str
     taint: int
     used: tuple[tuple[str, int], ...]
 
 
 def parse(text: str) -> Seen:
     """What `_LOOK` prints."""
-    interfaces, taint, slabinfo = text.split("\n", 2)
+    interfaces, namespaces, taint, slabinfo = text.split("\n", 3)
     counts = slabs.parse(slabinfo)
-    return Seen(interfaces=tuple(sorted(interfaces.split())), taint=int(taint) & ~_TAINTED_BY_MODULE,
+    return Seen(interfaces=tuple(sorted(interfaces.split())), namespaces=namespaces,
+                taint=int(taint) & ~_TAINTED_BY_MODULE,
                 used=tuple((name, counts[name]) for name in sorted(CACHES) if name in counts))
 
 
@@ -59,6 +64,8 @@ def differences(before: Seen, after: Seen) -> Iterator[str]:
     """What is not as it was, in words; fewer objects of a cache are no difference."""
     if before.interfaces != after.interfaces:
         yield f"interfaces: expected {' '.join(before.interfaces)}, saw {' '.join(after.interfaces)}"
+    if before.namespaces != after.namespaces:
+        yield f"network namespaces: expected {before.namespaces}, saw {after.namespaces}"
     if before.taint != after.taint:
         yield f"taint of the kernel: expected {before.taint:#x}, saw {after.taint:#x}"
     known = dict(before.used)

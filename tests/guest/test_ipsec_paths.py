@@ -343,7 +343,7 @@ DEBUGFS = "/sys/kernel/debug"
 @contextmanager
 def simulated(host: Host) -> Iterator[str]:
     """A card of netdevsim, which takes ESP states and throws all frames away; its interface (drivers/net/netdevsim)."""
-    host.shell(f"mountpoint -q {DEBUGFS} || mount -t debugfs none {DEBUGFS}\n"
+    host.shell(f"[ -d {DEBUGFS}/netdevsim ] || mount -t debugfs none {DEBUGFS}\n"
                "echo '7 1' > /sys/bus/netdevsim/new_device")
     try:
         assert host.until("ls /sys/bus/netdevsim/devices/netdevsim7/net/ | grep -q .", 10)

@@ -14,26 +14,27 @@ from harness.errors import KernelError
 from harness.lab import oracles
 from harness.lab.oracles import Seen
 
-STILL = Seen(interfaces=("br0", "lo"), taint=0, used=(("skbuff_ext_cache", 0), ("xfrm_state", 2)))
+STILL = Seen(interfaces=("br0", "lo"), namespaces="/run/netns/*", taint=0, used=(("skbuff_ext_cache", 0), ("xfrm_state", 2)))
 
 
 SLABINFO = "slabinfo - version: 2.1\n# name <active_objs>\n"
 
 
 def test_what_is_read_leaves_out_that_a_module_was_loaded() -> None:
-    assert oracles.parse(f"lo br0\n12288\n{SLABINFO}xfrm_state 2 9\nskbuff_ext_cache 0 9\nother 7 9\n") == STILL
-    assert oracles.parse(f"lo br0\n12800\n{SLABINFO}").taint == 512, "a warning"
+    assert oracles.parse(f"lo br0\n/run/netns/*\n12288\n{SLABINFO}xfrm_state 2 9\nskbuff_ext_cache 0 9\nother 7 9\n") == STILL
+    assert oracles.parse(f"lo br0\n/run/netns/*\n12800\n{SLABINFO}").taint == 512, "a warning"
 
 
 @pytest.mark.parametrize(("after", "said"), [
     (STILL, []),
-    (Seen(interfaces=("br0", "lo"), taint=0, used=(("skbuff_ext_cache", 0), ("xfrm_state", 1))), []),
-    (Seen(interfaces=("br0", "lo"), taint=0, used=(("skbuff_ext_cache", 3), ("xfrm_state", 2))),
+    (Seen(interfaces=("br0", "lo"), namespaces="/run/netns/*", taint=0, used=(("skbuff_ext_cache", 0), ("xfrm_state", 1))), []),
+    (Seen(interfaces=("br0", "lo"), namespaces="/run/netns/*", taint=0, used=(("skbuff_ext_cache", 3), ("xfrm_state", 2))),
      ["objects in skbuff_ext_cache: expected 0, saw 3"]),
-    (Seen(interfaces=("br0", "lo"), taint=0, used=(*STILL.used, ("net_namespace", 1))),
-     ["objects in net_namespace: expected 0, saw 1"]),
-    (Seen(interfaces=("br0", "lo", "veth0"), taint=512, used=STILL.used),
-     ["interfaces: expected br0 lo, saw br0 lo veth0", "taint of the kernel: expected 0x0, saw 0x200"]),
+    (Seen(interfaces=("br0", "lo"), namespaces="/run/netns/*", taint=0, used=(*STILL.used, ("secpath_cache", 1))),
+     ["objects in secpath_cache: expected 0, saw 1"]),
+    (Seen(interfaces=("br0", "lo", "veth0"), namespaces="/run/netns/a", taint=512, used=STILL.used),
+     ["interfaces: expected br0 lo, saw br0 lo veth0",
+      "network namespaces: expected /run/netns/*, saw /run/netns/a", "taint of the kernel: expected 0x0, saw 0x200"]),
 ])
 def test_more_than_before_is_a_difference(after: Seen, said: list[str]) -> None:
     assert list(oracles.differences(STILL, after)) == said
@@ -58,7 +59,7 @@ def lab(**guests: Guest) -> SimpleNamespace:
 
 
 def test_what_comes_back_late_is_waited_for_and_what_does_not_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    still, more = (f"lo\n0\n{SLABINFO}xfrm_state {count} 9\n" for count in (0, 4))
+    still, more = (f"lo\n\n0\n{SLABINFO}xfrm_state {count} 9\n" for count in (0, 4))
     good = lab(a=Guest("a", [still, more, more, still]))
     before = oracles.look(good)  # type: ignore[arg-type]
     assert oracles.compare(good, before) == before  # type: ignore[arg-type]
