@@ -16,12 +16,12 @@ import sys
 from datetime import UTC, datetime
 
 from harness.jobs.boots import host_facts
-from tests.bench import boot, boots, builds, console, machines, objdiff, run, sandbox, ssh
+from tests.bench import boot, boots, builds, console, machines, objdiff, rebuilds, run, sandbox, ssh
 from tests.bench.lab import Lab, Part
 from tests.conftest import ROOT
 
-PARTS = {part.name: part for part in (run.PART, builds.PART, boot.PART, machines.PART, ssh.PART, boots.PART,
-                                      console.PART, objdiff.PART, sandbox.PART)}
+PARTS = {part.name: part for part in (run.PART, builds.PART, rebuilds.PART, boot.PART, machines.PART, ssh.PART,
+                                      boots.PART, console.PART, objdiff.PART, sandbox.PART)}
 TABLE = ROOT / "docs" / "benchmarks.md"
 _HEAD = """\
 <!-- SPDX-License-Identifier: GPL-2.0-only -->
