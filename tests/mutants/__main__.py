@@ -26,7 +26,8 @@ FOLDER = Path(__file__).parent
 TABLE = ROOT / "docs" / "mutants.md"
 SUITES = (("tests/guest/test_semantics.py",),
           ("tests/guest/test_bridge.py", "tests/guest/test_ipsec.py", "tests/guest/test_bridged_ipsec.py"),
-          ("tests/guest/test_ipsec_paths.py", "tests/guest/test_bridge_paths.py", "tests/guest/test_link.py"))
+          ("tests/guest/test_ipsec_paths.py", "tests/guest/test_bridge_paths.py",
+           "tests/guest/test_bridge_hooks.py", "tests/guest/test_link.py"))
 """The suites of the plan, in the order in which they are tried."""
 CLAIMS = {
     "C1": ("none", {"says": "no object changes", "check": "objdiff", "variants": ["none"], "expect": "identical"}),
@@ -41,9 +42,12 @@ _HEAD = """\
 What the suites and claims of `patches/skb-extensions` catch: `tests/mutants/` holds the series with one fault each.
 Made by `make mutants` (`python -m tests.mutants NAME...` runs some of them and leaves the other rows). {score}
 
+{control}
+
 | mutant | breaks | killed by | s |
 |---|---|---|---|
 """
+_CONTROL = re.compile(r"^The series itself: .*$", re.MULTILINE)
 _ROW = re.compile(r"^\| (\S+) \| .* \| .* \| \d+ \|$")
 
 
@@ -80,15 +84,16 @@ def breaks(patch: Path) -> str:
     return found[1]
 
 
-def plan_for(patch: Path, folder: Path, suites: Sequence[str]) -> str:
-    """Write the customer's plan with a mutant on top of the series; the variant to run."""
+def plan_for(patch: Path | None, folder: Path, suites: Sequence[str]) -> str:
+    """Write the customer's plan, with a mutant on top of the series where there is one; the variant to run."""
     text = (PLAN / "plan.yaml").read_text(encoding="utf-8")
     source = text[text.index("source:"):text.index("base:")]
-    variant, claim = CLAIMS.get(breaks(patch), ("both", None))
+    what = breaks(patch) if patch else ""
+    variant, claim = CLAIMS.get(what, ("both", None))
     (row,) = re.findall(rf"^  {variant}: +\[.*\]$", text, re.MULTILINE)
-    parts = [source, f"base: {PLAN}/base/*.patch", f"series: {json.dumps([f'{PLAN}/series/*.patch', str(patch)])}",
-             "variants:", row]
-    parts += [f"claims: {json.dumps({breaks(patch): claim})}"] if claim else [f"suites: {json.dumps(suites)}"]
+    series = [f"{PLAN}/series/*.patch", *([str(patch)] if patch else [])]
+    parts = [source, f"base: {PLAN}/base/*.patch", f"series: {json.dumps(series)}", "variants:", row]
+    parts += [f"claims: {json.dumps({what: claim})}"] if claim else [f"suites: {json.dumps(suites)}"]
     parts.append("lab: {test_timeout: 300}")
     (folder / "plan.yaml").write_text("\n".join([*parts, ""]), encoding="utf-8")
     return variant
@@ -99,16 +104,35 @@ def run(patch: Path) -> Outcome:
     what, began = breaks(patch), time.monotonic()
     killed = error = ""
     for suites in SUITES[:1] if what in CLAIMS else SUITES:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            variant = plan_for(patch, folder, suites)
-            argv = [sys.executable, "-m", "harness", "run", str(folder), "--variant", variant, "--no-walk",
-                    "--out", str(folder / "run")]
-            done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-            killed, error = verdict(done, folder / "run" / "results.json")
+        killed, error = judged(patch, suites)
         if killed or error:
             break
     return Outcome(name=patch.stem, breaks=what, killed=killed, error=error, seconds=time.monotonic() - began)
+
+
+def judged(patch: Path | None, suites: Sequence[str]) -> tuple[str, str]:
+    """Run suites on a mutant, or on the series itself; see `verdict`."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        variant = plan_for(patch, folder, suites)
+        argv = [sys.executable, "-m", "harness", "run", str(folder), "--variant", variant, "--no-walk",
+                "--out", str(folder / "run")]
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        return verdict(done, folder / "run" / "results.json")
+
+
+def control(times: int) -> str:
+    """Run every suite on base and on the series itself so many times; what came of it, in a line."""
+    suites = [suite for part in SUITES for suite in part]
+    alarms = []
+    for number in range(1, times + 1):
+        killed, error = judged(None, suites)
+        if killed or error:
+            alarms.append(f"{number}: {killed or error}")
+        print(f"{number}/{times} of the series itself: {killed or error or 'passed'}", flush=True)  # noqa: T201
+    said = f"; false alarms: {'; '.join(alarms)}" if alarms else ""
+    return (f"The series itself: all these suites on base and patched, in `both`, {times} times in a row: "
+            f"{times - len(alarms)} passed{said} (`python -m tests.mutants --control {times}`).")
 
 
 def verdict(done: subprocess.CompletedProcess[str], results: Path) -> tuple[str, str]:
@@ -135,23 +159,30 @@ def _short(text: str, most: int = 140) -> str:
     return line if len(line) <= most else f"{line[:most - 1]}…"
 
 
-def write(outcomes: Sequence[Outcome]) -> None:
+def write(outcomes: Sequence[Outcome], control: str = "") -> None:
     """Put the outcomes into the table; rows of mutants that are gone go."""
-    old = TABLE.read_text(encoding="utf-8").splitlines() if TABLE.exists() else []
+    text = TABLE.read_text(encoding="utf-8") if TABLE.exists() else ""
+    old, known = text.splitlines(), _CONTROL.search(text)
+    control = control or (known[0] if known else "The series itself: not run yet (`--control TIMES`).")
     rows = {found[1]: line for line in old if (found := _ROW.match(line))} | {each.name: str(each) for each in outcomes}
     kept = [rows[name] for name in mutants() if name in rows]
     dead = sum("**survived**" not in row and "ERROR:" not in row for row in kept)
     left = len(mutants()) - len(kept)
     score = (f"Of {len(kept)} that ran, {dead} are killed ({100 * dead // max(len(kept), 1)} %; wanted: at least 90 %)"
              f"{f'; {left} have not run yet' if left else ''}.")
-    TABLE.write_text(_HEAD.format(score=score) + "\n".join([*kept, ""]), encoding="utf-8")
+    TABLE.write_text(_HEAD.format(score=score, control=control) + "\n".join([*kept, ""]), encoding="utf-8")
 
 
 def main() -> None:
     known = mutants()
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="a mutant, or how its name starts; all where none")
+    parser.add_argument("--control", type=int, metavar="TIMES",
+                        help="in place of mutants, run the series itself so many times: none may fail")
     options = parser.parse_args()
+    if options.control:
+        write([], control(options.control))
+        return
     chosen = [name for name in known if not options.names or name.startswith(tuple(options.names))]
     if not chosen:
         parser.error(f"no such mutant; there are: {', '.join(known)}")
