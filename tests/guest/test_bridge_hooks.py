@@ -60,8 +60,7 @@ def test_a_packet_comes_back_from_a_queue_with_its_ports(lab: Lab, family: int) 
     assert (state.waiting, state.dropped) == (0, 0), state
 
 
-@FAMILIES
-@pytest.mark.parametrize("port", ["port0", "port1"])
+@pytest.mark.parametrize(("family", "port"), [(4, "port0"), (6, "port1")], ids=["ipv4-port0", "ipv6-port1"])
 @pytest.mark.needs("NETFILTER_XT_TARGET_NFQUEUE")
 def test_what_waits_goes_with_either_port(lab: Lab, family: int, port: str) -> None:
     """The hook has the bridge for both interfaces: only bridge data tells of the ports (dev_cmp(), nfnetlink_queue)."""
