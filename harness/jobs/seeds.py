@@ -21,7 +21,7 @@ def nearest(inputs: Inputs, side: str, config: Config, store: Store) -> Build | 
 
     For the patched tree the one whose tree differs least, of those with the same configuration that it may start from
     (`_least_different`). Else, in this order: the series without its last patch or two, base of the same variant,
-    another variant of the same tree, then any.
+    another variant of the same tree, any; then what other plans left of the same tree.
     """
     tree, variant = inputs.trees[side], config.variant
     least = len(inputs.trees["base"].patches)
@@ -43,7 +43,17 @@ def nearest(inputs: Inputs, side: str, config: Config, store: Store) -> Build | 
         finished = known and kbuild.cached(other, known, arch=inputs.arch, toolchain=inputs.compiling, store=store)
         if finished:
             return finished
-    return None
+    return _same_tree(inputs, side, config, store)
+
+
+def _same_tree(inputs: Inputs, side: str, config: Config, store: Store) -> Build | None:
+    """The build of the very same tree whose configuration differs in the fewest lines."""
+    content = apply(inputs.trees[side], store, deadline=Deadline.after(BUILD_SECONDS)).content
+    wanted = {*config.text.splitlines()}
+    found = [each for each in kbuild.earlier(content.source, arch=inputs.arch, toolchain=inputs.compiling, store=store)
+             if each.content.key == content.key]
+    found.sort(key=lambda each: (len(wanted ^ {*each.config.text.splitlines()}), each.key))
+    return next(filter(None, (each.load(store) for each in found)), None)
 
 
 def _least_different(inputs: Inputs, own: Sequence[Tree], config: Config, store: Store) -> Build | None:
@@ -57,7 +67,7 @@ def _least_different(inputs: Inputs, own: Sequence[Tree], config: Config, store:
     content = apply(inputs.trees["patched"], store, deadline=deadline).content
     trusted = {apply(tree, store, deadline=deadline).key for tree in own}
     rows = [(differing(each.content, content, clean), each) for each in kbuild.earlier(
-        content.source, config, arch=inputs.arch, toolchain=inputs.compiling, store=store)]
+        content.source, arch=inputs.arch, toolchain=inputs.compiling, store=store) if each.config.text == config.text]
     rows.sort(key=lambda row: (sum(name.endswith(".h") for name in row[0]), len(row[0]), row[1].key))
     for changed, each in rows:
         if not cmdfiles.reaches_all(changed):

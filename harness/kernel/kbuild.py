@@ -149,7 +149,7 @@ def build(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store
         _prove(out, stale, began, name)
         said = warnings.by_object((stage / "build.log").read_text(encoding="utf-8", errors="replace"))
         kept = seed.warnings if seed and grown is not None else {}
-        facts = {"arch": arch.name, "toolchain": toolchain.key, "config": digest(config.text), "tree": tree.name,
+        facts = {"arch": arch.name, "toolchain": toolchain.key, "variant": config.variant, "tree": tree.name,
                  "content": asdict(content), "seconds": time.monotonic() - started, "rebuilt": compiled,
                  "seed": seed.name if seed and grown is not None else "",
                  "warnings": {target: [[row.file, row.text] for row in rows] for target, rows in warnings.carried(
@@ -169,17 +169,19 @@ def cached(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, stor
     return None if entry is None else _load(entry, tree.name, content, config, arch, key, reused=True)
 
 
-def earlier(source: str, config: Config, *, arch: Arch, toolchain: Toolchain, store: Store) -> Iterator[Earlier]:
-    """The finished builds of a source (its digest) with this configuration and toolchain, whatever was patched.
+def earlier(source: str, *, arch: Arch, toolchain: Toolchain, store: Store) -> Iterator[Earlier]:
+    """The finished builds of a source (its digest) with this toolchain, whatever was patched and configured.
 
     Who may start from which of them is for the caller to say.
     """
-    wanted = {"arch": arch.name, "toolchain": toolchain.key, "config": digest(config.text)}
-    for key, facts in store.told("build", "build.json"):
+    for key, data, facts in store.told("build", "build.json"):
         content = facts.get("content")  # not in older builds
-        if content and content["source"] == source and all(facts[name] == wanted[name] for name in wanted):
+        text = foreign.read(data / "out" / ".config")
+        if content and text and (content["source"], facts["arch"], facts["toolchain"]) == (
+                source, arch.name, toolchain.key):
             files = {name: (mode, sha) for name, (mode, sha) in content["files"].items()}
-            yield Earlier(key=key, tree=facts["tree"], config=config, arch=arch,
+            yield Earlier(key=key, tree=facts["tree"], arch=arch,
+                          config=Config(variant=facts.get("variant", ""), text=text, asked=()),
                           content=Content(source=source, files=files, removed=tuple(content["removed"])))
 
 

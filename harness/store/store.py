@@ -71,11 +71,11 @@ class Store:
         """Whether the entry is there (it was published whole; `load` also verifies it)."""
         return (self._entry(kind, key) / manifest.FILE).is_file()
 
-    def told(self, kind: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The keys of all entries of a kind, with the object in the JSON file `name` of each. Nothing is verified."""
+    def told(self, kind: str, name: str) -> Iterator[tuple[str, Path, dict[str, Any]]]:
+        """All entries of a kind: key, folder, and the object in the JSON file `name` of it. Nothing is verified."""
         for path in sorted((self.root / kind).glob(f"*/data/{name}")):
             with contextlib.suppress(OSError):  # another process removes it
-                yield path.parent.parent.name, json.loads(path.read_text(encoding="utf-8"))
+                yield path.parent.parent.name, path.parent, json.loads(path.read_text(encoding="utf-8"))
 
     def load(self, kind: str, key: str, *, content: bool = True) -> Path | None:
         """The `data` folder of an entry, or None where it is not there or was damaged and is now set aside.

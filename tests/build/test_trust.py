@@ -72,6 +72,17 @@ def test_base_never_starts_from_a_build_of_the_series(small: Path, tmp_path: Pat
     assert made(small, "patched", "two", store)[1].seed == "base/two"
 
 
+def test_another_plan_on_the_same_tree_starts_from_what_this_one_left(small: Path, tmp_path: Path) -> None:
+    write_patch(small / "series", "file", "old\n", "new\n")
+    store = Store(root=tmp_path / "cache")
+    made(small, "patched", "one", store)
+    made(small, "base", "one", store)
+    plan = small / "plan.yaml"
+    plan.write_text(plan.read_text().replace("  one: [ONE]\n", ""))
+    assert made(small, "base", "two", store)[1].seed == "base/one"
+    assert made(small, "patched", "two", store)[1].seed == "base/two"
+
+
 @pytest.mark.parametrize(("name", "old", "starts"), [
     ("c.c", "old\n", True),
     ("gen.c", "old\n", False),  # a program of the build itself: what it made of something else is not ours
