@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,12 @@ from harness.store.store import Store, default_root
 
 ROOT = Path(__file__).parents[1]
 PLAN = ROOT / "patches" / "skb-extensions"
+
+
+def pytest_configure() -> None:
+    """A job that a shell puts in the background ignores SIGINT, and so would all that tests start and interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -218,10 +218,7 @@ def test_an_interrupt_leaves_no_qemu(spec: MachineSpec, tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_killed_harness_leaves_no_qemu(spec: MachineSpec, tmp_path: Path, how: signal.Signals) -> None:
     name = f"orphan{how.value}"
-    # A shell that starts the tests in the background has SIGINT ignored, which children inherit.
     script = textwrap.dedent(f"""
-        import signal
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         from pathlib import Path, PurePosixPath
         from harness.deadline import Deadline
         from harness.vm.machine import boot

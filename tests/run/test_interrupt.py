@@ -21,17 +21,11 @@ from tests.run.conftest import HARNESS, DummyPatch, PlanMaker, half_written
 SUITE = "tests/guest/test_link.py"
 
 
-def _heed_interrupts() -> None:
-    """A job that a shell put in the background ignores SIGINT, and so would the run that these tests start."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @contextmanager
 def started(plan: Path, folder: Path, until: str) -> Iterator[tuple[subprocess.Popen[str], set[int]]]:
     """A run that has just printed `until` on standard error, and its descendants at that moment."""
     process = subprocess.Popen([*HARNESS, "run", str(plan), "--out", str(folder)], stderr=subprocess.PIPE,
-                               stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, start_new_session=True,
-                               preexec_fn=_heed_interrupts)
+                               stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, start_new_session=True)
     assert process.stderr is not None
     said = []
     try:

@@ -90,6 +90,6 @@ def test_a_mode_an_empty_file_and_a_rename(repo: Path, store: Store) -> None:
     (mail,) = tinykernel.mails(repo, revisions="v1..odd")
     (repo.parent / "odd.patch").write_text(mail)
     done = applied(repo, store, [read_patch(repo.parent / "odd.patch")])
-    assert set(done.written) == {"Makefile", "net/b.c", "net/empty.c"}
-    assert done.removed == ("net/a.c",)
+    assert set(done.content.files) == {"Makefile", "net/b.c", "net/empty.c"}
+    assert done.content.removed == ("net/a.c",)
     assert (done.files / "Makefile").stat().st_mode & 0o100
