@@ -19,7 +19,7 @@ from harness import proc
 from harness.deadline import Deadline
 from harness.errors import DISK_HINT, DeadlineExpired, HarnessError, InfraError
 from harness.proc import Completed
-from harness.sandbox import foreign
+from harness.sandbox import foreign, orphans
 from harness.sandbox.limits import MIB, Limits, prlimit
 from harness.sandbox.watchdog import Watchdog
 
@@ -79,7 +79,7 @@ def boxed(argv: Sequence[str], *, read: Mapping[str, Path], write: Mapping[str, 
         env: variables on top of PATH, HOME and the locale.
     """
     variables = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": _SCRATCH, "LC_ALL": "C.UTF-8", **(env or {})}
-    box: list[str] = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
+    box: list[str] = ["bwrap", *orphans.BEGINS]
     for name, value in variables.items():
         box += ["--setenv", name, value]
     for path in map(Path, _PROGRAMS):
@@ -165,11 +165,12 @@ def _full(folder: Path) -> bool:
 
 
 def describe(deadline: Deadline) -> str:
-    """What the box is on this host: `bubblewrap 0.8.0`. It has been seen to work.
+    """What the box is on this host: `bubblewrap 0.8.0`. It has been seen to work, and what others of it left is gone.
 
     Raises:
         InfraError: bubblewrap is not installed, or this host does not let it make namespaces.
     """
+    orphans.sweep()
     version = proc.run(["bwrap", "--version"], deadline=deadline).stdout.strip()
     done = proc.run(boxed(["true"], read={}, write={}, cwd="/").command(Limits()), deadline=deadline, check=False)
     if done.returncode != 0:

@@ -14,8 +14,8 @@ ROOT = Path(harness.__file__).parent
 
 ORDER = (
     "errors", "deadline", "frozen", "forks", "ktap", "host", "pipes", "proc", "sandbox.foreign", "sandbox.limits",
-    "sandbox.watchdog", "sandbox.bwrap", "arch", "store.manifest", "store.staging", "store.uses", "store.entries",
-    "store.store", "store.cache", "kernel.series", "kernel.mails", "kernel.mailbox", "kernel.gitplace",
+    "sandbox.watchdog", "sandbox.orphans", "sandbox.bwrap", "arch", "store.manifest", "store.staging", "store.uses",
+    "store.entries", "store.store", "store.cache", "kernel.series", "kernel.mails", "kernel.mailbox", "kernel.gitplace",
     "kernel.gitrepo", "kernel.gitrange", "kernel.collect", "kernel.source", "kernel.am", "kernel.tree",
     "kernel.toolchain", "kernel.kbuild_box", "kernel.kconfig_why", "kernel.kconfig", "kernel.warnings",
     "kernel.cmdfiles", "kernel.kbuild", "kernel.recompile", "kernel.partial", "kernel.module", "kernel.selftests",

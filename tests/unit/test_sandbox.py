@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from harness import host, proc
 from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, InfraError, KernelError
-from harness.sandbox import bwrap
+from harness.sandbox import bwrap, orphans
 from harness.sandbox.limits import LimitExceeded, Limits
 
 
@@ -185,3 +187,53 @@ def test_a_full_disk_is_the_labs_fault(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("harness.sandbox.bwrap._full", lambda _: True)
     with pytest.raises(InfraError, match="the disk is full"):
         bwrap.run(said, deadline=Deadline.after(20))
+
+
+DIES = """
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* bwrap's word to its child is a number of 8 bytes for an eventfd: it ends before it says it. */
+ssize_t write(int fd, const void *data, size_t size)
+{
+	if (size == 8)
+		kill(getpid(), SIGKILL);
+	return syscall(SYS_write, fd, data, size);
+}
+"""
+
+
+def test_what_a_harness_that_was_killed_left_of_a_box_is_ended(tmp_path: Path) -> None:
+    """Killed between its clone and its word to the child, bubblewrap leaves a child that waits for ever."""
+    (tmp_path / "dies.c").write_text(DIES)
+    proc.run(["gcc", "-shared", "-fPIC", "-o", "dies.so", "dies.c"], cwd=tmp_path, deadline=Deadline.after(60))
+    # In another order than usual: tests that run beside this one sweep as well.
+    begins = orphans.BEGINS[::-1]
+    box = bwrap.boxed(["sleep", "1000"], read={}, write={}, cwd="/", env={"KPH_ORPHAN": str(tmp_path)})
+    program, *words = box.command(Limits())
+    argv = [program, *begins, *words[len(begins):]]
+    mark = str(tmp_path).encode()
+
+    def left() -> set[int]:
+        return {int(path.name) for path in Path("/proc").glob("[0-9]*") if mark in _command(path / "cmdline")}
+
+    killed = subprocess.run(argv, env={**os.environ, "LD_PRELOAD": str(tmp_path / "dies.so")}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    orphans_ = left()
+    assert len(orphans_) == 1, "bubblewrap no longer leaves one: what sweeps them can go"
+    assert orphans_ == set(orphans.sweep(begins))
+    limit = Deadline.after(10)
+    while left() and not limit.expired:
+        pass
+    assert not left()
+
+
+def test_a_box_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
+    argv = bwrap.boxed(["sh", "-c", "echo here; exec sleep 1000"], read={}, write={}, cwd="/").command(Limits())
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as box:
+        assert box.stdout is not None
+        assert box.stdout.readline() == "here\n"
+        orphans.sweep()
+        assert box.poll() is None
+        box.kill()
