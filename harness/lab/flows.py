@@ -32,7 +32,8 @@ case "${said%% *}" in
 esac
 """
 # An echo is whole or lost: the kernel drops what has a wrong checksum before ping sees it. Without -w, with which ping
-# sends until it has `count` answers and leaves some requests unanswered on purpose.
+# sends until it has `count` answers and leaves some requests unanswered on purpose. What comes later than two round
+# trips after a round's last request is lost, too, whatever -W says (schedule_exit() in iputils' ping_common.c).
 _ECHO = """
 said=$(timeout 20 ping -n -q -f -l 4 -c "$count" -s "$size" -W 2 "$to" 2>&1) || true
 set -- $(echo "$said" | sed -n 's/^\\([0-9]*\\) packets transmitted, \\([0-9]*\\) received.*/\\1 \\2/p')
