@@ -21,7 +21,7 @@ from harness.jobs.again import Side
 from harness.jobs.blame import Blame, by_rule, walk
 from harness.jobs.compared import code_digest, contents
 from harness.jobs.inputs import BUILD_SECONDS, Inputs
-from harness.jobs.seeds import nearest
+from harness.jobs.seeds import may_serve, nearest
 from harness.jobs.steps import Built, Make, Stepped, steps
 from harness.kernel import kbuild, kconfig
 from harness.kernel.kbuild import Build
@@ -52,7 +52,10 @@ def build(inputs: Inputs, side: str, config: Config, *, store: Store, progress: 
     finished = None if again else kbuild.cached(tree, config, arch=inputs.arch, toolchain=inputs.compiling, store=store)
     if finished is not None:
         return finished
-    seed = None if again else seed or nearest(inputs, side, config, store)
+    if again:
+        seed = None
+    elif seed is None or not may_serve(inputs, side, seed, store):
+        seed = nearest(inputs, side, config, store)
     with progress.counting(f"{side}/{config.variant}") as counted:
         return kbuild.build(tree, config, arch=inputs.arch, toolchain=inputs.compiling,
                             store=store, deadline=_step(inputs), again=again, seed=seed,

@@ -10,6 +10,7 @@ nothing and compares (its control).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -175,14 +176,13 @@ def earlier(source: str, *, arch: Arch, toolchain: Toolchain, store: Store) -> I
     Who may start from which of them is for the caller to say.
     """
     for key, data, facts in store.told("build", "build.json"):
-        content = facts.get("content")  # not in older builds
-        text = foreign.read(data / "out" / ".config")
-        if content and text and (content["source"], facts["arch"], facts["toolchain"]) == (
-                source, arch.name, toolchain.key):
-            files = {name: (mode, sha) for name, (mode, sha) in content["files"].items()}
-            yield Earlier(key=key, tree=facts["tree"], arch=arch,
-                          config=Config(variant=facts.get("variant", ""), text=text, asked=()),
-                          content=Content(source=source, files=files, removed=tuple(content["removed"])))
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):  # an older build, or a damaged one
+            content = Content(source=facts["content"]["source"], removed=tuple(facts["content"]["removed"]),
+                              files={name: (mode, sha) for name, (mode, sha) in facts["content"]["files"].items()})
+            text = foreign.read(data / "out" / ".config") or ""
+            if (content.source, facts["arch"], facts["toolchain"]) == (source, arch.name, toolchain.key):
+                yield Earlier(key=key, tree=facts["tree"], content=content, arch=arch,
+                              config=Config(variant=facts.get("variant", ""), text=text, asked=()))
 
 
 def arch_of(entry: Path) -> str:

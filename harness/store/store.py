@@ -72,9 +72,12 @@ class Store:
         return (self._entry(kind, key) / manifest.FILE).is_file()
 
     def told(self, kind: str, name: str) -> Iterator[tuple[str, Path, dict[str, Any]]]:
-        """All entries of a kind: key, folder, and the object in the JSON file `name` of it. Nothing is verified."""
+        """All entries of a kind: key, folder, and the object in the JSON file `name` of it.
+
+        Nothing is verified: one whose file cannot be read is left out, and `load` says whether another is sound.
+        """
         for path in sorted((self.root / kind).glob(f"*/data/{name}")):
-            with contextlib.suppress(OSError):  # another process removes it
+            with contextlib.suppress(OSError, ValueError):  # another process removes it; or it is damaged
                 yield path.parent.parent.name, path.parent, json.loads(path.read_text(encoding="utf-8"))
 
     def load(self, kind: str, key: str, *, content: bool = True) -> Path | None:

@@ -20,11 +20,13 @@ from harness.store.store import Store
 from tests.build.conftest import write_patch
 
 MAKEFILE = """\
+include /build/src/more.mk
 allnoconfig:
 \t@mkdir -p $(O)/scripts/kconfig
 \t@[ -e $(O)/scripts/kconfig/conf ] || echo clean > $(O)/scripts/kconfig/conf
 \t@cat $(KCONFIG_ALLCONFIG) < /dev/null > $(O)/.config
 bzImage:
+\t@$(or $(HOOK),true)
 \t@mkdir -p $(O)/arch/x86/boot
 \t@touch $(O)/arch/x86/boot/bzImage $(O)/vmlinux $(O)/vmlinux.o
 \t@cp /build/src/.gen.cmd /build/src/.c.o.cmd $(O)/
@@ -38,8 +40,8 @@ def small(tmp_path: Path) -> Path:
     """A plan on the small tree, with two variants; its series is what lies in `series/`."""
     tree = tmp_path / "tree"
     tree.mkdir()
-    for name, text in (("Makefile", MAKEFILE), ("Kconfig", ""), ("names", "net/a.ko\n"), ("file", "old\n"),
-                       ("c.c", "old\n"), ("gen.c", "old\n"),
+    for name, text in (("Makefile", MAKEFILE), ("more.mk", "HOOK :=\n"), ("Kconfig", ""),
+                       ("names", "net/a.ko\n"), ("file", "old\n"), ("c.c", "old\n"), ("gen.c", "old\n"),
                        (".gen.cmd", "cmd_gen := gcc -o gen /build/src/gen.c\n"),
                        (".c.o.cmd", "cmd_c.o := gcc -D__KERNEL__ -c -o c.o /build/src/c.c\n")):
         (tree / name).write_text(text)
@@ -99,6 +101,30 @@ def test_an_edited_series_starts_from_its_build_before_the_edit_and_from_no_stra
     last.unlink()
     write_patch(small / "series", name, old, f"{old}# other\n")
     assert made(small, "patched", "one", store)[1].seed == ("patched/one" if starts else "")
+
+
+def test_what_a_makefile_left_that_is_taken_back_is_not_in_the_last_kernel(small: Path, tmp_path: Path) -> None:
+    """Whoever has the same content gets that build: it must be what a build from nothing would be."""
+    clean, hostile = "HOOK :=\n", "HOOK := echo hostile > $(O)/left\n"
+    write_patch(small / "series", "more.mk", clean, hostile)
+    write_patch(small / "series", "c.c", "old\n", "new\n")
+    write_patch(small / "series", "more.mk", hostile, clean)
+    write_patch(small / "series", "c.c", "new\n", "newer\n")
+    store, inputs = Store(root=tmp_path / "cache"), resolve(read_plan(small), Deadline.after(60))
+    walked = builds.each_patch(inputs, "one", store=store, progress=Progress(quiet=True))
+    left = [step.after is not None and (step.after.build.out / "left").exists() for step in walked]
+    assert left == [True, True, False, False]
+    assert made(small, "patched", "one", store)[1].reused
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"content": {}}', '{"content": {"source": "", "files": [1]}}'])
+def test_a_damaged_build_of_somebody_else_hinders_nobody(small: Path, tmp_path: Path, damage: str) -> None:
+    store = Store(root=tmp_path / "cache")
+    last = write_patch(small / "series", "c.c", "old\n", "one\n")
+    (made(small, "patched", "one", store)[1].out.parent / "build.json").write_text(damage)
+    last.unlink()
+    write_patch(small / "series", "c.c", "old\n", "other\n")
+    assert made(small, "patched", "one", store)[1].seed == ""
 
 
 @pytest.mark.parametrize("how", ["{victim}.ko", "../../../../../../../../../../../../../../../..{victim}.ko"])
