@@ -9,10 +9,11 @@ import re
 import subprocess
 from pathlib import Path
 
+import yaml
 from junitparser import JUnitXml
 
 from tests.conftest import PLAN, ROOT
-from tests.run.conftest import Ran, harness
+from tests.run.conftest import Ran, Runner, harness
 
 PATCHED_ONLY = "mptcp"
 """Base cannot have MPTCP, which needs the extensions."""
@@ -33,6 +34,21 @@ def test_everything_passed(customer: Ran) -> None:
     bad = [row for row in customer.results["rows"] if row["verdict"] != "PASS"]
     assert not bad, json.dumps(bad, indent=1)
     assert customer.code == 0, customer
+
+
+def test_claims_hold_with_one_option_as_well(run: Runner, tmp_path: Path) -> None:
+    """Without the suites, which the variant with both options has all of: what is claimed of the kernels themselves."""
+    plan = yaml.safe_load((PLAN / "plan.yaml").read_text(encoding="utf-8"))
+    for key in ("suites", "nics", "control"):
+        del plan[key]
+    plan |= {key: f"{PLAN}/{plan[key]}" for key in ("base", "series")}
+    plan["claims"] = {name: claim for name, claim in plan["claims"].items() if claim["check"] != "tests"}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan), encoding="utf-8")
+    ran = run(tmp_path, "--variant", "xfrm", "--variant", "br_netfilter", "--no-walk")
+    assert ran.code == 0, ran
+    judged = {(row["id"], row["variant"]): row["verdict"] for row in ran.rows("claim")}
+    claims = ("C1-control", "C2", "C3-hole", "C3-one")
+    assert judged == {(claim, variant): "PASS" for claim in claims for variant in ("xfrm", "br_netfilter")}
 
 
 def test_c1_is_judged_on_none_by_objects_that_were_compared(customer: Ran) -> None:
@@ -99,7 +115,7 @@ def test_every_suite_ran_where_it_applies(customer: Ran) -> None:
     xfrm, bridge = ("xfrm", "both"), ("br_netfilter", "both")
     where = {"test_link.py": ("none", "xfrm", "br_netfilter", "both"),
              "test_semantics.py": ("xfrm", "br_netfilter", "both", "mptcp"),
-             "test_bridge.py": bridge, "test_bridge_paths.py": bridge, "test_bridge_hooks.py": bridge,
+             "test_bridge.py": bridge, "test_bridge_paths.py": bridge, "test_bridge_hooks.py": ("both",),
              "test_ipsec.py": xfrm, "test_ipsec_paths.py": xfrm, "test_bridged_ipsec.py": ("both",),
              "test_mptcp.py": ("mptcp",)}
     wanted = {(name, variant) for name, variants in where.items() for variant in variants
