@@ -30,6 +30,14 @@ behind() {  # packets that were handed over and are not written
     set -- $(tail -n 1 "$file.err")  # tcpdump: N packets captured, M packets received by filter, ...
     echo $(($5 - $2))
 }
+settled() {  # the same, twice in a row: what is still on its way has been written by then
+    before='' now=$(behind)
+    until [ "$now" = "$before" ]; do
+        usleep 20000
+        before=$now now=$(behind)
+    done
+    echo "$now"
+}
 pid=$1 file=$2
 """
 
@@ -40,17 +48,12 @@ until grep -qs 'listening on' "$file.err"; do
     [ -d "/proc/$pid" ] || exit 1
     usleep 5000
 done
-before='' now=$(behind)
-until [ "$now" = "$before" ]; do
-    usleep 20000
-    before=$now now=$(behind)
-done
-echo "$now"
+settled
 """
 
 _STOP = f"""{_COUNT}
 start=$3 tries=0
-until [ "$(behind)" -le "$start" ]; do
+until [ "$(settled)" -le "$start" ]; do
     usleep 20000
     tries=$((tries + 1))
     [ "$tries" -lt 250 ] || break
