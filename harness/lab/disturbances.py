@@ -15,6 +15,7 @@ from harness.deadline import Deadline
 from harness.lab import filters, ipsec
 from harness.lab.bench import Host, Lab
 from harness.lab.ipsec import Cipher, End
+from harness.lab.kernel import Kernel
 from harness.lab.stress import Disturbance, Step
 
 _LONG = 60.0
@@ -73,15 +74,16 @@ class Modules:
     """Bridge netfilter as modules of the kernel under test, which come and go; nothing where it is built in.
 
     Args:
-        out: the kernel's build folder.
+        kernel: the kernel.
+        out: its build folder. It may hold modules of another configuration: only what the kernel's own says counts.
     """
 
     _NAMES = ("net/bridge/br_netfilter.ko", "net/netfilter/xt_physdev.ko")
     """In the order in which they need each other."""
 
-    def __init__(self, dut: Host, out: Path) -> None:
+    def __init__(self, dut: Host, kernel: Kernel, out: Path) -> None:
         self._dut = dut
-        self.files = tuple(path for path in (out / name for name in self._NAMES) if path.is_file())
+        self.files = tuple(out / name for name in self._NAMES) if ("BRIDGE_NETFILTER", "m") in kernel.config else ()
 
     def load(self) -> None:
         """Bring them into the machine and load them."""

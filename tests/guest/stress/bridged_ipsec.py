@@ -53,7 +53,7 @@ def what_broke(lab: Lab, kernel: Kernel, session: Session, config: pytest.Config
         KernelError: a kernel reported something.
     """
     client, dut = lab["client"], lab["dut"]
-    keys, modules = Keys(client, dut, ipsec.AES_GCM, 4), Modules(dut, Path(session.out))
+    keys, modules = Keys(client, dut, ipsec.AES_GCM, 4), Modules(dut, kernel, Path(session.out))
     modules.load()
     before, taint = slabs.count(dut), dut.read("/proc/sys/kernel/tainted")
     record = stress.Record(seed=config.getoption("--seed"), seconds=config.getoption("--duration"))
