@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline
-from harness.errors import KernelError
+from harness.errors import InfraError, KernelError
 from harness.kernel.kbuild import Build
 from harness.lab import bench, card, counters, ipsec, slabs, traffic
 from harness.lab.bench import Host, Lab, up
@@ -170,6 +170,20 @@ def test_a_capture_is_whole_beside_what_its_filter_leaves_out(multipath: Lab) ->
             assert len(seen.packets) == 20
     finally:
         flood.stop(Deadline.after(10))
+
+
+def test_a_capture_that_lost_packets_is_an_error_that_says_so(multipath: Lab) -> None:
+    client, server = multipath["client"], multipath["server"]
+
+    def lose() -> None:
+        with capturing(server, "lan0", "udp"):
+            server.run("killall", "-STOP", "tcpdump")
+            traffic.udp(client, server, str(server.face("lan0").ipv4.ip), size=600_000, datagram=1000)
+            server.run("killall", "-CONT", "tcpdump")
+
+    with pytest.raises(InfraError, match="tcpdump missed packets on lan0") as error:
+        lose()
+    assert "packets dropped by kernel" in error.value.detail[-1]
 
 
 def test_every_machine_of_a_segment_reaches_the_others_and_sees_all_frames(segment: Lab) -> None:
