@@ -8,12 +8,16 @@
 #include <linux/completion.h>
 #include <linux/kthread.h>
 #include <linux/module.h>
+#include <linux/netfilter_ipv6.h>
 #include <linux/proc_fs.h>
 #include <linux/seq_file.h>
 #include <linux/skbuff.h>
 #include <linux/slab.h>
 #include <linux/tcp.h>
+#include <net/ip.h>
+#include <net/ip6_route.h>
 #include <net/net_namespace.h>
+#include <net/route.h>
 #include <net/xfrm.h>
 
 #define REPORT_SIZE (32 * 1024)
@@ -765,6 +769,108 @@ out:
 	kfree_skb(skb);
 }
 
+#define PAYLOAD 3000
+#define FRAGMENT 1280
+
+/* The extensions of the packet that is being split, and what came of it. */
+static struct {
+	struct skb_ext *of;
+	unsigned int all, have;
+} fragments;
+
+static int take_fragment(struct net *net, struct sock *sk, struct sk_buff *skb)
+{
+	fragments.all++;
+	if (skb_ext_exist(skb, ONE) && skb->extensions == fragments.of)
+		fragments.have++;
+	consume_skb(skb);
+	return 0;
+}
+
+/* A packet that came in fragments, was put together and has to leave in such;
+ * its header is for the caller to fill.
+ */
+static struct sk_buff *reassembled(unsigned int header)
+{
+	struct sk_buff *skb = alloc_skb(128 + header + PAYLOAD, GFP_KERNEL);
+	void *data;
+
+	if (!skb)
+		return NULL;
+	skb_reserve(skb, 128);
+	skb_reset_network_header(skb);
+	skb_put_zero(skb, header + PAYLOAD);
+	skb_set_transport_header(skb, header);
+	skb->ignore_df = 1;
+	data = skb_ext_add(skb, ONE);
+	if (!data) {
+		kfree_skb(skb);
+		return NULL;
+	}
+	fill(data, ONE_SIZE, 0);
+	memset(&fragments, 0, sizeof(fragments));
+	fragments.of = skb->extensions;
+	return skb;
+}
+
+CASE(fragments_of_ipv4_have_a_reference)
+{
+	struct sk_buff *skb = reassembled(sizeof(struct iphdr)), *given;
+	struct flowi4 flow = { .daddr = htonl(INADDR_LOOPBACK) };
+	struct rtable *route;
+
+	want(skb);
+	route = ip_route_output_key(&init_net, &flow);
+	want(!IS_ERR(route));
+	skb_dst_set(skb, &route->dst);
+	skb->protocol = htons(ETH_P_IP);
+	*ip_hdr(skb) = (struct iphdr) {
+		.version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_UDP, .tot_len = htons(skb->len),
+		.saddr = htonl(INADDR_LOOPBACK), .daddr = htonl(INADDR_LOOPBACK),
+	};
+	IPCB(skb)->frag_max_size = FRAGMENT;
+	given = skb;
+	skb = NULL; /* whatever comes of it, it is gone */
+	equal(ip_do_fragment(&init_net, NULL, given, take_fragment), 0);
+	equal(fragments.all, 3);
+	equal(fragments.have, 3);
+out:
+	kfree_skb(skb);
+}
+
+CASE(fragments_of_ipv6_have_a_reference)
+{
+	struct sk_buff *skb = reassembled(sizeof(struct ipv6hdr)), *given;
+	struct flowi6 flow = { .daddr = IN6ADDR_LOOPBACK_INIT };
+	const struct nf_ipv6_ops *ops;
+	struct dst_entry *dst;
+	int error = -EAFNOSUPPORT;
+
+	want(skb);
+	dst = ip6_route_output(&init_net, NULL, &flow);
+	skb_dst_set(skb, dst);
+	want(!dst->error);
+	skb->protocol = htons(ETH_P_IPV6);
+	*ipv6_hdr(skb) = (struct ipv6hdr) {
+		.version = 6, .hop_limit = 64, .nexthdr = IPPROTO_UDP, .payload_len = htons(PAYLOAD),
+		.saddr = IN6ADDR_LOOPBACK_INIT, .daddr = IN6ADDR_LOOPBACK_INIT,
+	};
+	IP6CB(skb)->frag_max_size = FRAGMENT;
+	rcu_read_lock();
+	ops = nf_get_ipv6_ops();
+	if (ops) {
+		given = skb;
+		skb = NULL;
+		error = ops->fragment(&init_net, NULL, given, take_fragment);
+	}
+	rcu_read_unlock();
+	equal(error, 0);
+	equal(fragments.all, 3);
+	equal(fragments.have, 3);
+out:
+	kfree_skb(skb);
+}
+
 CASE(a_stolen_head_gives_them_back)
 {
 	struct sk_buff *skb = extended(0x72), *witness = NULL;
@@ -1242,6 +1348,8 @@ static const struct {
 	ENTRY(scrubbing_drops_the_secpath),
 	ENTRY(scrubbing_drops_the_bridge_data),
 	ENTRY(every_segment_has_a_reference),
+	ENTRY(fragments_of_ipv4_have_a_reference),
+	ENTRY(fragments_of_ipv6_have_a_reference),
 	ENTRY(a_stolen_head_gives_them_back),
 	ENTRY(napi_gives_them_back),
 	ENTRY(memory_is_freed_with_its_last_buffer),
