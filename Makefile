@@ -4,7 +4,7 @@
 PLAN ?= patches/skb-extensions
 BIN := .venv/bin
 
-.PHONY: help setup run test test-slow check bench mutants stress clean
+.PHONY: help setup run test test-slow check bench mutants stress selftests clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -40,6 +40,9 @@ mutants: ## run the series with one fault each, and write the table of docs/muta
 stress: setup ## disturb bridged traffic and IPsec (DURATION=600 SEED=1 VARIANT=lean, modular or debug)
 	@$(BIN)/harness test patches/skb-extensions/stress.yaml -v $(or $(VARIANT),lean) tests/guest/stress \
 		--duration $(or $(DURATION),600) --seed $(or $(SEED),1)
+
+selftests: setup ## the kernel's own tests of bridges, xfrm and fragments, before the series and after it
+	@$(BIN)/harness run patches/skb-extensions/selftests.yaml
 
 clean: ## remove what this checkout made (not the cache)
 	rm -rf .venv runs build *.egg-info .mypy_cache .ruff_cache .hypothesis
