@@ -140,18 +140,24 @@ def verdict(done: subprocess.CompletedProcess[str], results: Path) -> tuple[str,
     if done.returncode == 0:
         return "", ""
     if done.returncode != 1 or not results.is_file():
-        return "", f"exit code {done.returncode}: {(done.stderr.splitlines() or [''])[-1]}"
+        return "", f"exit code {done.returncode}: {_error(done.stderr)}"
     rows: list[dict[str, Any]] = json.loads(results.read_text(encoding="utf-8"))["rows"]
     bad = [row for row in rows if row["verdict"] == "FAIL"]
     ours = next((row for row in bad if row["id"].startswith("base/")), None)
     if ours is not None:
         return "", f"base itself fails: {_short(ours['evidence'])}"
     if not bad:
-        return "", "exit code 1 without a row that failed"
+        return "", f"exit code 1: {_error(done.stderr)}"
     failed = bad[0]
     test = next((test for test in failed["tests"] if test["verdict"] == "FAIL"), None)
     where, why = (test["id"], test["reason"]) if test else (f"{failed['kind']} {failed['id']}", failed["evidence"])
     return f"`{where.rpartition('/')[2]}`: {_short(why)}", ""
+
+
+def _error(stderr: str) -> str:
+    """The harness's own message, between its progress and its hints."""
+    said = [line.removeprefix("harness: ") for line in stderr.splitlines() if line.startswith("harness: ")]
+    return _short(said[-1]) if said else "no row failed, and nothing was said"
 
 
 def _short(text: str, most: int = 140) -> str:

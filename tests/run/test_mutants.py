@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.deadline import Deadline
+from harness.jobs.inputs import Inputs
+from harness.kernel.tree import prepare
+from harness.store.store import Store
 from tests.mutants.__main__ import breaks, mutants, verdict
 from tests.run.conftest import PlanMaker, Runner
 
@@ -35,16 +39,17 @@ def test_a_mutant_is_caught(run: Runner, derived_plan: PlanMaker, mutant: str) -
     (1, [("suite", "test_x.py", "FAIL")], True, ""),
     (1, [("boot", "patched/both", "FAIL")], True, ""),
     (1, [("boot", "base/both", "FAIL"), ("suite", "test_x.py", "FAIL")], False, "base itself fails: why"),
-    (1, [("suite", "test_x.py", "PASS")], False, "exit code 1 without a row that failed"),
-    (3, [("suite", "test_x.py", "ERROR")], False, "exit code 3: last words"),
-    (4, [], False, "exit code 4: last words"),
+    (1, [("suite", "test_x.py", "PASS")], False, "exit code 1: what is wrong"),
+    (3, [("suite", "test_x.py", "ERROR")], False, "exit code 3: what is wrong"),
+    (4, [], False, "exit code 4: what is wrong"),
 ])
 def test_only_what_fails_of_the_mutant_kills_it(tmp_path: Path, code: int, rows: list[tuple[str, str, str]],
                                                 killed: bool, error: str) -> None:
     results = tmp_path / "results.json"
     results.write_text(json.dumps({"rows": [{"kind": kind, "id": name, "verdict": word, "evidence": "why", "tests": []}
                                             for kind, name, word in rows]}))
-    done = subprocess.CompletedProcess(args=[], returncode=code, stdout="", stderr="first\nlast words\n")
+    done = subprocess.CompletedProcess(args=[], returncode=code, stdout="",
+                                       stderr="  1 s  a step\nharness: what is wrong\n  hint: do this\n")
     said, why = verdict(done, results)
     assert (bool(said), why) == (killed, error)
 
@@ -53,3 +58,12 @@ def test_every_mutant_says_what_it_breaks() -> None:
     assert len(mutants()) >= 25
     for path in mutants().values():
         assert breaks(path)
+
+
+@pytest.mark.parametrize("name", mutants())
+def test_every_mutant_applies_to_the_whole_series(inputs: Inputs, store: Store, name: str) -> None:
+    """One that does not is no mutant that was caught, and none that survived."""
+    tree = prepare(inputs.trees["patched"], store, deadline=Deadline.after(900))
+    done = subprocess.run(["git", "apply", "--check", "-p1", str(mutants()[name])], cwd=tree, capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 0, done.stderr
