@@ -20,6 +20,9 @@ def station(name: str, nics: dict[str, str], *, kernel: str = "", bridges: tuple
 SOLO = Topology(name="solo", machines=(Station(name="dut", nics=()),))
 """One machine, with nothing but its shell."""
 
+SMP = Topology(name="smp", machines=(Station(name="dut", nics=(), cpus=2),))
+"""One machine with two processors."""
+
 PAIR = Topology(
     name="pair",
     machines=(station("a", {"lan0": "wire"}), station("b", {"lan0": "wire"})),
@@ -72,7 +75,7 @@ SEGMENT = Topology(
 )
 """Three machines on one shared segment, where each sees all frames."""
 
-READY_MADE = (SOLO, PAIR, BRIDGE, IPSEC_GATEWAYS, MULTIPATH, MIXED, SEGMENT)
+READY_MADE = (SOLO, SMP, PAIR, BRIDGE, IPSEC_GATEWAYS, MULTIPATH, MIXED, SEGMENT)
 
 
 def get(name: str, more: Sequence[Topology] = ()) -> Topology:

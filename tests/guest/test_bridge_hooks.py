@@ -104,6 +104,31 @@ def test_a_log_names_both_ports(lab: Lab, family: int) -> None:
     assert len(log.packets) == 2 * COUNT, f"expected {COUNT} of each, saw {len(log.packets)}"
 
 
+@FAMILIES
+@pytest.mark.needs("NETFILTER_XT_TARGET_NFLOG", "NFT_LOG", "NETFILTER_EGRESS")
+def test_what_has_left_the_bridge_knows_of_no_ports(lab: Lab, family: int) -> None:
+    """Bridge data ends where the bridge hands the packet to its port's queue (br_nf_dev_queue_xmit())."""
+    client, dut, server = lab["client"], lab["dut"], lab["server"]
+    rules = {"bridged": f"FORWARD {REQUEST[family]} -j NFLOG --nflog-group {GROUP} --nflog-threshold 1 "
+                        "--nflog-prefix bridged"}
+    asked = {4: "icmp", 6: "icmpv6"}[family]
+    behind = f"""
+        table netdev behind {{
+            chain egress {{
+                type filter hook egress device port1 priority 0
+                {asked} type echo-request counter log group {GROUP} queue-threshold 1 prefix "behind" comment "behind"
+            }}
+        }}"""
+    with (filters.iptables(dut, family, rules), filters.nftables(dut, behind) as counts,
+          nfnetlink.logging(dut, GROUP) as log):
+        assert traffic.ping(client, server.address(family), count=COUNT).whole
+        counted = counts.packets()["behind"]
+    port0, port1, bridge = (number(dut, device) for device in ("port0", "port1", "br0"))
+    saw = {(packet.prefix, packet.indev, packet.physindev, packet.outdev, packet.physoutdev) for packet in log.packets}
+    assert saw == {("bridged", bridge, port0, bridge, port1), ("behind", 0, 0, port1, 0)}
+    assert counted == COUNT, f"{COUNT} requests left by port1, the rule counted {counted}"
+
+
 @contextmanager
 def arptables(dut: Host, *rules: str) -> Iterator[None]:
     """Rules of the table `filter` of arptables for a block."""

@@ -69,6 +69,6 @@ def test_the_documentation_has_every_model() -> None:
 def test_topologies_of_a_plan_stand_beside_the_ready_made(plan: Path, tmp_path: Path) -> None:
     store = Store(root=tmp_path / "cache")
     assert [row["name"] for row in listing.rows("topologies", None, store)] == [
-        "solo", "pair", "bridge", "ipsec-gateways", "multipath", "mixed", "segment"]
+        "solo", "smp", "pair", "bridge", "ipsec-gateways", "multipath", "mixed", "segment"]
     assert listing.rows("topologies", plan, store)[-1] == {
         "name": "triangle", "machines": "a b", "kernels": "base patched", "networks": "10.77.100.0/24"}

@@ -453,6 +453,106 @@ out:
 	kfree_skb(skb);
 }
 
+/* Allocations fail on demand (Documentation/fault-injection): the next one of this task. */
+#ifdef CONFIG_FAILSLAB
+static void fail_next(bool fail)
+{
+	WRITE_ONCE(current->fail_nth, fail);
+}
+#endif
+
+CASE(adding_without_memory_leaves_nothing)
+{
+#ifdef CONFIG_FAILSLAB
+	struct sk_buff *skb = buffer();
+	bool failed;
+	void *data;
+
+	want(skb);
+	fail_next(true);
+	data = skb_ext_add(skb, ONE);
+	failed = !READ_ONCE(current->fail_nth);
+	fail_next(false);
+	want(failed);
+	want(!data);
+	equal(skb->active_extensions, 0);
+	/* and with memory it goes on from there */
+	data = skb_ext_add(skb, ONE);
+	want(data);
+	fill(data, ONE_SIZE, 0);
+	equal(skb->active_extensions, BIT(ONE));
+out:
+	kfree_skb(skb);
+#else
+	skip("this kernel cannot have an allocation fail");
+out:;
+#endif
+}
+
+CASE(writing_to_what_is_shared_without_memory_changes_nothing)
+{
+#ifdef CONFIG_FAILSLAB
+	struct sk_buff *skb = extended(0x43), *clone = NULL;
+	bool failed;
+	void *data;
+
+	want(skb);
+	clone = skb_clone(skb, GFP_KERNEL);
+	want(clone);
+	fail_next(true);
+	data = skb_ext_add(clone, ONE);
+	failed = !READ_ONCE(current->fail_nth);
+	fail_next(false);
+	want(failed);
+	want(!data);
+	want(shared(skb, clone, 2));
+	want(filled(skb_ext_find(clone, ONE), ONE_SIZE, 0x43));
+#ifdef OTHER
+	fail_next(true);
+	data = skb_ext_add(clone, OTHER);
+	fail_next(false);
+	want(!data);
+	want(shared(skb, clone, 2));
+	equal(clone->active_extensions, BIT(ONE));
+#endif
+out:
+	kfree_skb(clone);
+	kfree_skb(skb);
+#else
+	skip("this kernel cannot have an allocation fail");
+out:;
+#endif
+}
+
+CASE(deleting_allocates_nothing)
+{
+#ifdef CONFIG_FAILSLAB
+	struct sk_buff *skb = extended(0x44), *clone = NULL;
+	bool asked;
+
+	want(skb);
+#ifdef OTHER
+	want(skb_ext_add(skb, OTHER));
+	fill(skb_ext_find(skb, OTHER), OTHER_SIZE, 0x45);
+#endif
+	clone = skb_clone(skb, GFP_KERNEL);
+	want(clone);
+	fail_next(true);
+	skb_ext_del(clone, ONE);
+	asked = !READ_ONCE(current->fail_nth);
+	fail_next(false);
+	want(!asked);
+	want(!skb_ext_exist(clone, ONE));
+	want(filled(skb_ext_find(skb, ONE), ONE_SIZE, 0x44));
+out:
+	kfree_skb(clone);
+	kfree_skb(skb);
+#else
+	skip("this kernel cannot have an allocation fail");
+out:;
+#endif
+}
+
 CASE(adding_again_after_a_shared_delete_starts_anew)
 {
 #ifdef OTHER
@@ -910,6 +1010,88 @@ out:
 	kfree_skb(skb);
 }
 
+#define SEGMENT 1000
+
+/* A segment of a TCP stream, as a driver puts it together: a page that holds it
+ * all, in the buffer that napi_get_frags() gave.
+ */
+static bool segment(struct sk_buff *skb, u32 number)
+{
+	const size_t headers = sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct tcphdr);
+	struct page *page = alloc_page(GFP_ATOMIC | __GFP_ZERO);
+	struct tcphdr *tcp;
+	struct iphdr *ip;
+
+	if (!page)
+		return false;
+	((struct ethhdr *)page_address(page))->h_proto = htons(ETH_P_IP);
+	ip = page_address(page) + sizeof(struct ethhdr);
+	*ip = (struct iphdr) {
+		.version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_TCP, .frag_off = htons(IP_DF),
+		.tot_len = htons(headers - sizeof(struct ethhdr) + SEGMENT),
+		.saddr = htonl(INADDR_LOOPBACK), .daddr = htonl(INADDR_LOOPBACK),
+	};
+	ip_send_check(ip);
+	tcp = (struct tcphdr *)(ip + 1);
+	tcp->seq = htonl(number * SEGMENT);
+	tcp->doff = sizeof(*tcp) / 4;
+	tcp->ack = 1;
+	skb_add_rx_frag(skb, 0, page, 0, headers + SEGMENT, PAGE_SIZE);
+	skb->ip_summed = CHECKSUM_UNNECESSARY;
+	return true;
+}
+
+static int poll_nothing(struct napi_struct *napi, int budget)
+{
+	return 0;
+}
+
+CASE(gro_takes_them_from_a_buffer_that_it_uses_again)
+{
+	static const u8 address[MAX_ADDR_LEN];
+	struct net_device *dev = kzalloc(sizeof(*dev), GFP_KERNEL);
+	struct sk_buff *witness = NULL, *skb;
+	struct napi_struct *napi = kzalloc(sizeof(*napi), GFP_KERNEL);
+	gro_result_t held = GRO_NORMAL, merged = GRO_NORMAL;
+	bool added = false, again = false;
+	unsigned int active = ~0;
+
+	witness = buffer();
+	want(dev && napi && witness);
+	/* a device that only NAPI ever sees; what GRO holds at the end goes with it, and up to nobody */
+	init_dummy_netdev(dev);
+	dev->dev_addr = address;
+	dev->hard_header_len = ETH_HLEN;
+	dev->features = NETIF_F_GRO;
+	dev->gro_max_size = GRO_LEGACY_MAX_SIZE;
+	netif_napi_add(dev, napi, poll_nothing);
+	local_bh_disable();
+	skb = napi_get_frags(napi);
+	if (skb && segment(skb, 0))
+		held = napi_gro_frags(napi);
+	skb = held == GRO_HELD ? napi_get_frags(napi) : NULL;
+	if (skb && segment(skb, 1) && skb_ext_add(skb, ONE)) {
+		fill(skb_ext_find(skb, ONE), ONE_SIZE, 0);
+		skb_ext_copy(witness, skb);
+		added = references(witness) == 2;
+		merged = napi_gro_frags(napi);
+		again = napi_get_frags(napi) == skb;
+		active = again ? skb->active_extensions : ~0;
+	}
+	local_bh_enable();
+	netif_napi_del(napi);
+	equal(held, GRO_HELD);
+	want(added);
+	equal(merged, GRO_MERGED_FREE);
+	want(again);
+	equal(active, 0);
+	equal(references(witness), 1);
+out:
+	kfree_skb(witness);
+	kfree(napi);
+	kfree(dev);
+}
+
 /* The allocator hands out last what was freed last on a CPU: that an address
  * comes back says that it was freed.
  */
@@ -1095,6 +1277,109 @@ CASE(a_copied_secpath_holds_its_state_too)
 out:
 	kfree_skb(clone);
 	kfree_skb(skb);
+	release(state);
+#else
+	skip("this kernel has no IPsec");
+out:;
+#endif
+}
+
+CASE(a_copied_secpath_holds_all_its_states)
+{
+#ifdef CONFIG_XFRM
+	struct xfrm_state *state = xfrm_state_alloc(&init_net), *second = xfrm_state_alloc(&init_net);
+	struct sk_buff *skb = NULL, *clone = NULL;
+	struct sec_path *sp;
+
+	want(state && second);
+	skb = secured(state);
+	want(skb);
+	sp = skb_sec_path(skb);
+	xfrm_state_hold(second);
+	sp->xvec[sp->len++] = second;
+	clone = skb_clone(skb, GFP_KERNEL);
+	want(clone);
+	want(skb_ext_add(clone, SKB_EXT_SEC_PATH));
+	equal(skb_sec_path(clone)->len, 2);
+	equal(refcount_read(&state->refcnt), 3);
+	equal(refcount_read(&second->refcnt), 3);
+	kfree_skb(clone);
+	clone = NULL;
+	equal(refcount_read(&state->refcnt), 2);
+	equal(refcount_read(&second->refcnt), 2);
+	kfree_skb(skb);
+	skb = NULL;
+	equal(refcount_read(&state->refcnt), 1);
+	equal(refcount_read(&second->refcnt), 1);
+out:
+	kfree_skb(clone);
+	kfree_skb(skb);
+	release(state);
+	release(second);
+#else
+	skip("this kernel has no IPsec");
+out:;
+#endif
+}
+
+/* What a transform is given to encrypt. */
+static struct {
+	unsigned int all, secured;
+} outgoing;
+
+#ifdef CONFIG_XFRM
+static int take_outgoing(struct xfrm_state *state, struct sk_buff *skb)
+{
+	outgoing.all++;
+	outgoing.secured += secpath_exists(skb);
+	kfree_skb(skb);
+	return -EINPROGRESS; /* it is ours from here on */
+}
+
+static const struct xfrm_type taker = { .owner = THIS_MODULE, .proto = IPPROTO_ESP, .output = take_outgoing };
+#endif
+
+CASE(a_secpath_does_not_leave_through_ipsec)
+{
+#ifdef CONFIG_XFRM
+	struct xfrm_state *came_by = xfrm_state_alloc(&init_net), *state = xfrm_state_alloc(&init_net);
+	struct rtable *route = rt_dst_alloc(init_net.loopback_dev, 0, RTN_LOCAL, true);
+	struct sk_buff *skb = NULL, *given;
+	int error;
+
+	want(came_by && state && route);
+	state->km.state = XFRM_STATE_VALID;
+	state->props.mode = XFRM_MODE_TRANSPORT;
+	state->props.family = AF_INET;
+	state->outer_mode.family = AF_INET;
+	state->type = &taker;
+	skb = secured(came_by);
+	want(skb);
+	skb_reset_network_header(skb);
+	*(struct iphdr *)skb_put(skb, sizeof(struct iphdr)) = (struct iphdr) {
+		.version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_UDP, .tot_len = htons(sizeof(struct iphdr)),
+		.saddr = htonl(INADDR_LOOPBACK), .daddr = htonl(INADDR_LOOPBACK),
+	};
+	skb->protocol = htons(ETH_P_IP);
+	route->dst.xfrm = state;
+	dst_hold(&route->dst);
+	skb_dst_set(skb, &route->dst);
+	memset(&outgoing, 0, sizeof(outgoing));
+	given = skb;
+	skb = NULL; /* whatever comes of it, it is gone */
+	error = xfrm_output(NULL, given);
+	route->dst.xfrm = NULL;
+	equal(error, 0);
+	equal(outgoing.all, 1);
+	equal(outgoing.secured, 0);
+	equal(refcount_read(&came_by->refcnt), 1);
+out:
+	kfree_skb(skb);
+	if (route)
+		dst_release(&route->dst);
+	if (state)
+		state->type = NULL;
+	release(came_by);
 	release(state);
 #else
 	skip("this kernel has no IPsec");
@@ -1334,6 +1619,9 @@ static const struct {
 	ENTRY(deleting_on_a_clone_needs_no_memory),
 	ENTRY(deleting_the_last_one_gives_the_memory_back),
 	ENTRY(deleting_what_is_not_there_does_nothing),
+	ENTRY(adding_without_memory_leaves_nothing),
+	ENTRY(writing_to_what_is_shared_without_memory_changes_nothing),
+	ENTRY(deleting_allocates_nothing),
 	ENTRY(adding_again_after_a_shared_delete_starts_anew),
 	ENTRY(the_pointer_is_not_read_without_a_bit),
 	ENTRY(skb_copy_keeps_them),
@@ -1352,11 +1640,14 @@ static const struct {
 	ENTRY(fragments_of_ipv6_have_a_reference),
 	ENTRY(a_stolen_head_gives_them_back),
 	ENTRY(napi_gives_them_back),
+	ENTRY(gro_takes_them_from_a_buffer_that_it_uses_again),
 	ENTRY(memory_is_freed_with_its_last_buffer),
 	ENTRY(the_last_reference_is_read_and_not_counted_down),
 	ENTRY(the_header_is_cleared_and_the_payload_is_not),
 	ENTRY(a_secpath_holds_its_state_until_the_end),
 	ENTRY(a_copied_secpath_holds_its_state_too),
+	ENTRY(a_copied_secpath_holds_all_its_states),
+	ENTRY(a_secpath_does_not_leave_through_ipsec),
 	ENTRY(a_secpath_that_is_deleted_lets_go_of_its_state),
 	ENTRY(a_secpath_deleted_on_a_clone_stays_with_the_original),
 	ENTRY(a_new_secpath_is_empty),
