@@ -30,7 +30,7 @@ def kselftest(plan: Path, tests: tuple[str, ...], variant: str, arch: str | None
 
     A test is named as net:xfrm_policy.sh; net:* is every script of a collection. Its programs are built, it runs as
     root in a guest of its own, and its result before the series stands beside the one after it: what fails on both
-    is not the fault of the series.
+    is not the fault of the series. In a variant without a base only patched is tested.
     """
     from rich.console import Console
 
@@ -39,22 +39,26 @@ def kselftest(plan: Path, tests: tuple[str, ...], variant: str, arch: str | None
     from harness.jobs import boots, builds, selftests
     from harness.jobs.inputs import resolve
     from harness.kernel import selftests as kernels_own
-    from harness.plan.plan import SIDES, read_plan
+    from harness.plan.plan import read_plan
     from harness.report import model, terminal
 
     read, store, progress = read_plan(plan, arch or ""), open_store(cache), common.progress(quiet)
-    read.compared((variant,))
+    sides = read.variant(variant).sides
     inputs = resolve(read, Deadline.after(60), store=store, progress=progress.step)
     chosen = kernels_own.find(builds.source_of(inputs, "patched", store), tests)
-    kernels = [builds.build(inputs, side, builds.configure(inputs, side, variant, store=store, progress=progress),
-                            store=store, progress=progress) for side in SIDES]
+    kernels = {}
+    for side in sides:
+        config = builds.configure(inputs, side, variant, store=store, progress=progress)
+        kernels[side] = builds.build(inputs, side, config, store=store, progress=progress)
     packed = builds.packed_selftests(inputs, chosen, store=store, progress=progress)
     userland = boots.userland(store, inputs.arch, progress=progress.step)
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
-        using = boots.accelerator(store, inputs.arch, kernels[0].image, override=accel or "", progress=progress.step)
+        image = kernels["patched"].image
+        using = boots.accelerator(store, inputs.arch, image, override=accel or "", progress=progress.step)
         lab = builds.lab(inputs, userland, using, Path(folder), store=store, progress=progress)
-        base, patched = (selftests.on_kernel(kernel, chosen, packed, lab.machine, progress.step) for kernel in kernels)
-    rows = tuple(selftests.compare(variant, chosen, base, patched))
+        earned = {side: selftests.on_kernel(kernel, chosen, packed, lab.machine, progress.step)
+                  for side, kernel in kernels.items()}
+    rows = tuple(selftests.compare(variant, chosen, earned))
     if as_json:
         click.echo(json.dumps([model.row_to_json(row) for row in rows], indent=1))
     else:

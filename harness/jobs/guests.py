@@ -44,15 +44,16 @@ def boot_all(state: Run, machine: boots.Lab, variants: Sequence[str], nics: Sequ
 
 
 def run_selftests(state: Run, machine: boots.Lab, variant: str, tests: Sequence[Selftest]) -> None:
-    """The kernel's own tests on both kernels of a variant."""
-    kernels = [state.builds[side, variant] for side in SIDES if (side, variant) in state.builds]
-    if len(kernels) < len(SIDES):
+    """The kernel's own tests on the kernels of a variant."""
+    sides = state.inputs.plan.variant(variant).sides
+    kernels = {side: state.builds[side, variant] for side in sides if (side, variant) in state.builds}
+    if len(kernels) < len(sides):
         return
     with state.row("selftest", f"selftests/{variant}", variant):
         packed = packed_selftests(state.inputs, tests, store=state.store, progress=state.progress)
-        base, patched = (selftests.on_kernel(kernel, tests, packed, machine.machine, state.progress.step)
-                         for kernel in kernels)
-        state.rows += selftests.compare(variant, tests, base, patched)
+        earned = {side: selftests.on_kernel(kernel, tests, packed, machine.machine, state.progress.step)
+                  for side, kernel in kernels.items()}
+        state.rows += selftests.compare(variant, tests, earned)
 
 
 def _on_models(state: Run, offered: Sequence[NicUse], variant: str) -> Iterator[tuple[Suite, str]]:

@@ -3,7 +3,8 @@
 
 A test that fails before the series as well is not the series' fault; it is shown as skipped, with what it said. That
 holds for what failed there, and for nothing else: a case that fails on patched alone is a failure, and so is whatever
-the patched kernel reports while a test runs and base did not, whatever the test says of itself.
+the patched kernel reports while a test runs and base did not, whatever the test says of itself. Where there is no base
+to hold it against, as the configuration is the series' own, a failure of a test alone decides nothing.
 """
 
 from __future__ import annotations
@@ -174,19 +175,22 @@ def _name_builtins(machine: Machine, build: Build) -> None:
     machine.put(f"{folder}/modules.builtin", build.out / "modules.builtin")
 
 
-def compare(variant: str, tests: Sequence[Selftest], base: Mapping[str, Outcome],
-            patched: Mapping[str, Outcome]) -> Iterator[Row]:
-    """A row for each test: what the series did to it."""
+def compare(variant: str, tests: Sequence[Selftest], sides: Mapping[str, Mapping[str, Outcome]]) -> Iterator[Row]:
+    """A row for each test: what the series did to it.
+
+    Args:
+        sides: what each test earned, by its id, on `base`, where the variant has one, and on `patched`.
+    """
     for test in tests:
-        before, after = base[test.id], patched[test.id]
-        verdict, evidence = _verdict(before, after)
+        earned = {side: outcomes[test.id] for side, outcomes in sides.items()}
+        verdict, evidence = (_verdict(earned["base"], earned["patched"]) if "base" in earned
+                             else _verdict_alone(earned["patched"]))
         results = tuple(TestResult(id=f"{test.id} on {side}", verdict=each.verdict, reason=each.reason,
-                                   seconds=each.seconds, detail=each.said)
-                        for side, each in (("base", before), ("patched", after)))
-        detail = (*(f"base: {line}" for line in before.said if before.verdict is Verdict.FAIL),
-                  *(f"patched: {line}" for line in after.said if after.verdict is Verdict.FAIL))
+                                   seconds=each.seconds, detail=each.said) for side, each in earned.items())
+        detail = tuple(f"{side}: {line}" for side, each in earned.items() if each.verdict is Verdict.FAIL
+                       for line in each.said)
         yield Row(kind="selftest", id=test.id, variant=variant, verdict=verdict, evidence=evidence, detail=detail,
-                  tests=results, seconds=before.seconds + after.seconds)
+                  tests=results, seconds=sum(each.seconds for each in earned.values()))
 
 
 def _verdict(before: Outcome, after: Outcome) -> tuple[Verdict, str]:
@@ -203,6 +207,12 @@ def _verdict(before: Outcome, after: Outcome) -> tuple[Verdict, str]:
     if after.verdict is Verdict.SKIP and before.verdict is Verdict.PASS:
         return Verdict.FAIL, f"no longer runs: {words}"
     return after.verdict, after.reason if before.verdict is after.verdict and after.reason else words
+
+
+def _verdict_alone(after: Outcome) -> tuple[Verdict, str]:
+    if after.verdict is Verdict.FAIL and not after.kernel:
+        return Verdict.INCONCLUSIVE, f"fails, and there is no base to hold it against: {after.reason}"
+    return after.verdict, f"patched: {_words(after)}; no base"
 
 
 def _words(outcome: Outcome) -> str:

@@ -117,8 +117,6 @@ def test_a_small_plan_has_defaults(tmp_path: Path) -> None:
     ("claims:", "suites: [{file: tests/guest/test_link.py, variants: [nono]}]\nclaims:", 5,
      "`variants` must be one of none, not the value 'nono'"),
     ("claims:", "suites: [{variants: [none]}]\nclaims:", 5, "lacks `file`"),
-    ("claims:", "  new: {fragments: [net], only: patched}\nselftests: {new: [net:a.sh]}\nclaims:", 6,
-     "selftests are compared with those of base"),
     ("series: series/*.patch", "series: {a: b}", 2, "unknown key `a` in `series`"),
     ("series: series/*.patch", "series: {git: x}", 2, "`series` lacks `base`"),
     ("series: series/*.patch", "series: {range: a..b}", 2, "`series` lacks `git`"),

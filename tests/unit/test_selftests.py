@@ -156,7 +156,19 @@ def cases(**passed: bool) -> Outcome:
 ])
 def test_a_failure_is_the_series_fault_only_where_base_has_none(
         base: Outcome, patched: Outcome, verdict: Verdict, evidence: str) -> None:
-    (row,) = job.compare("both", [TEST], {TEST.id: base}, {TEST.id: patched})
+    (row,) = job.compare("both", [TEST], {"base": {TEST.id: base}, "patched": {TEST.id: patched}})
     assert (row.kind, row.id, row.variant, row.verdict, row.evidence) == (
         "selftest", "net:one.sh", "both", verdict, evidence)
     assert [test.verdict for test in row.tests] == [base.verdict, patched.verdict]
+
+
+@pytest.mark.parametrize(("patched", "verdict", "evidence"), [
+    (PASS, Verdict.PASS, "patched: PASS; no base"),
+    (SKIP, Verdict.SKIP, "patched: SKIP (no jq); no base"),
+    (FAIL, Verdict.INCONCLUSIVE, "fails, and there is no base to hold it against: exit code 1"),
+    (OOPS, Verdict.FAIL, "patched: FAIL (dut: oops: f); no base"),
+])
+def test_without_a_base_only_the_kernel_can_be_at_fault(patched: Outcome, verdict: Verdict, evidence: str) -> None:
+    (row,) = job.compare("mptcp", [TEST], {"patched": {TEST.id: patched}})
+    assert (row.verdict, row.evidence) == (verdict, evidence)
+    assert [test.id for test in row.tests] == ["net:one.sh on patched"]
