@@ -121,15 +121,33 @@ def judged(patch: Path | None, suites: Sequence[str]) -> tuple[str, str]:
         return verdict(done, folder / "run" / "results.json")
 
 
+def on_base(suites: Sequence[str]) -> str:
+    """Run suites on the kernel before the series; the first that did not pass, or what went wrong, if anything did."""
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name) / "out"
+        argv = [sys.executable, "-m", "harness", "test", str(PLAN), "--variant", "both", "--side", "base", "--quiet",
+                "--out", str(out), *suites]
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        results = out / "results.jsonl"
+        lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
+    ended = [row for row in map(json.loads, lines) if row["event"] == "finished"]
+    bad = [row for row in ended if row["verdict"] not in ("PASS", "SKIP")]
+    if bad:
+        return f"base: `{bad[0]['id'].rpartition('/')[2]}`: {bad[0]['verdict']}: {_short(bad[0]['reason'])}"
+    if done.returncode != 0 or not ended:
+        return f"base: exit code {done.returncode}: {_error(done.stderr)}"
+    return ""
+
+
 def control(times: int) -> str:
     """Run every suite on base and on the series itself so many times; what came of it, in a line."""
     suites = [suite for part in SUITES for suite in part]
     alarms = []
     for number in range(1, times + 1):
-        killed, error = judged(None, suites)
-        if killed or error:
-            alarms.append(f"{number}: {killed or error}")
-        print(f"{number}/{times} of the series itself: {killed or error or 'passed'}", flush=True)  # noqa: T201
+        alarm = " ".join(filter(None, (*judged(None, suites), on_base(suites))))
+        if alarm:
+            alarms.append(f"{number}: {alarm}")
+        print(f"{number}/{times} of the series itself: {alarm or 'passed'}", flush=True)  # noqa: T201
     said = f"; false alarms: {'; '.join(alarms)}" if alarms else ""
     return (f"The series itself: all these suites on base and patched, in `both`, {times} times in a row: "
             f"{times - len(alarms)} passed{said} (`python -m tests.mutants --control {times}`).")
