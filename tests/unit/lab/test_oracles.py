@@ -40,6 +40,21 @@ def test_more_than_before_is_a_difference(after: Seen, said: list[str]) -> None:
     assert list(oracles.differences(STILL, after)) == said
 
 
+@pytest.mark.parametrize(("states", "routes", "stranded", "said"), [
+    (2 + 3, 3, 5, []),
+    (2 + 3, 4, 5, []),
+    (2 + 3, 2, 5, ["objects in xfrm_state: expected 2, saw 5"]),
+    (2 + 3, 3, 2, ["objects in xfrm_state: expected 2, saw 5"]),
+    (2 + 3, 3, 0, ["objects in xfrm_state: expected 2, saw 5"]),
+    (2, -1, 5, []),
+])
+def test_a_stranded_socket_excuses_the_state_of_its_route(states: int, routes: int, stranded: int,
+                                                         said: list[str]) -> None:
+    before = replace(STILL, routes=1)
+    after = replace(STILL, used=(("skbuff_ext_cache", 0), ("xfrm_state", states)), routes=1 + routes)
+    assert list(oracles.differences(before, after, stranded)) == said
+
+
 @dataclass
 class Guest:
     """A machine that is looked at; each look takes the next of what it says, the last one for ever."""
