@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.deadline import Deadline
+from harness.errors import InfraError
 from harness.jobs.inputs import BUILD_SECONDS, Inputs
 from harness.kernel import cmdfiles, kbuild, kconfig, source
 from harness.kernel.kbuild import Build, Earlier
@@ -68,7 +69,7 @@ def _same_tree(inputs: Inputs, side: str, config: Config, store: Store) -> Build
     wanted = {*config.text.splitlines()}
     found = [each for each in _earlier(inputs, content, store) if each.content.key == content.key]
     found.sort(key=lambda each: (len(wanted ^ {*each.config.text.splitlines()}), each.key))
-    return next(filter(None, (each.load(store) for each in found)), None)
+    return next(filter(None, (_loaded(each, store) for each in found)), None)
 
 
 def _least_different(inputs: Inputs, config: Config, store: Store) -> Build | None:
@@ -79,10 +80,18 @@ def _least_different(inputs: Inputs, config: Config, store: Store) -> Build | No
     rows.sort(key=lambda row: (sum(name.endswith(".h") for name in row[0]), len(row[0]), row[1].key))
     for changed, each in rows:
         if not cmdfiles.reaches_all(changed):  # said by the names alone, before all of it is verified
-            build = each.load(store)
+            build = _loaded(each, store)
             if build and may_serve(inputs, "patched", build, store):
                 return build
     return None
+
+
+def _loaded(each: Earlier, store: Store) -> Build | None:
+    """A build to start from; None where it cannot be had, also as it is damaged and in another process's use."""
+    try:
+        return each.load(store)
+    except InfraError:
+        return None
 
 
 def _earlier(inputs: Inputs, content: Content, store: Store) -> Iterator[Earlier]:

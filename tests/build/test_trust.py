@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline
+from harness.errors import InfraError
 from harness.jobs import builds
 from harness.jobs.inputs import Inputs, resolve
 from harness.kernel.kbuild import Build
@@ -124,6 +125,19 @@ def test_a_damaged_build_of_somebody_else_hinders_nobody(small: Path, tmp_path: 
     (made(small, "patched", "one", store)[1].out.parent / "build.json").write_text(damage)
     last.unlink()
     write_patch(small / "series", "c.c", "old\n", "other\n")
+    assert made(small, "patched", "one", store)[1].seed == ""
+
+
+def test_a_damaged_build_in_use_elsewhere_hinders_nobody(small: Path, tmp_path: Path) -> None:
+    user, store = (Store(root=tmp_path / "cache") for _ in range(2))
+    write_patch(small / "series", "names", "net/a.ko\n", "net/b.ko\n")
+    last = write_patch(small / "series", "c.c", "old\n", "one\n")
+    theirs = made(small, "patched", "one", user)[1]
+    (theirs.out / "vmlinux").write_text("damaged")
+    last.unlink()
+    write_patch(small / "series", "c.c", "old\n", "other\n")
+    with pytest.raises(InfraError, match=r"is damaged, and process \d+ uses it"):
+        store.load("build", theirs.key)
     assert made(small, "patched", "one", store)[1].seed == ""
 
 
