@@ -111,6 +111,8 @@ class Flows:
 def running(flows: Sequence[Flow]) -> Iterator[Flows]:
     """Have the flows run for the block. They have ended when it has.
 
+    An interrupt does not wait for them.
+
     Raises:
         InfraError: a server does not start, or a flow does not end.
     """
@@ -123,12 +125,22 @@ def running(flows: Sequence[Flow]) -> Iterator[Flows]:
         loops = [_start(flow) for flow in flows]
         try:
             yield Flows(flows)
-        finally:
-            for host in hosts:
-                host.shell(f"rm -f {_FOLDER}/run", check=False)
-            for flow, loop in zip(flows, loops, strict=True):
-                if loop.wait(Deadline.after(_END), check=False).returncode:
-                    raise InfraError(f"flow {flow.name} ended in disorder", where=f"machine {flow.sender.name}")
+        except KeyboardInterrupt:
+            stack.pop_all()  # nothing is asked of the guests any more: their machines end, and take all of it along
+            raise
+        except Exception:
+            _end(flows, loops)
+            raise
+        _end(flows, loops)
+
+
+def _end(flows: Sequence[Flow], loops: Sequence[Running]) -> None:
+    """Let the transfers under way end, and no other begin."""
+    for host in {flow.sender.name: flow.sender for flow in flows}.values():
+        host.shell(f"rm -f {_FOLDER}/run", check=False)
+    for flow, loop in zip(flows, loops, strict=True):
+        if loop.wait(Deadline.after(_END), check=False).returncode:
+            raise InfraError(f"flow {flow.name} ended in disorder", where=f"machine {flow.sender.name}")
 
 
 def _serve(stack: ExitStack, host: Host, port: int) -> None:

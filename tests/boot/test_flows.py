@@ -73,3 +73,12 @@ def test_what_does_not_pass_is_lost(pair: Lab, running: Flows) -> None:
 def test_a_payload_that_is_not_the_one_that_was_meant_is_wrong(pair: Lab, running: Flows) -> None:
     pair["a"].shell("echo more >> /tmp/kph-flows/tcp.data")
     assert grows(running, "tcp", "wrong")
+
+
+def test_an_interrupt_waits_for_no_transfer(pair: Lab) -> None:
+    a, b = pair["a"], pair["b"]
+    flow = Flow(name="tcp", sender=a, receiver=b, address=b.ipv4, size=50_000, port=5202)
+    with pytest.raises(KeyboardInterrupt), flows.running((flow,)):
+        raise KeyboardInterrupt
+    assert a.shell("ls /tmp/kph-flows/run").stdout, "the loop was told to end"
+    assert ":1452 " in b.read("/proc/net/tcp6"), "the server was stopped"
