@@ -12,8 +12,9 @@ import pytest
 
 from harness import ktap
 from harness.deadline import Deadline
+from harness.errors import KernelError
 from harness.lab import slabs
-from harness.lab.bench import Lab
+from harness.lab.bench import Host, Lab
 from harness.lab.slabs import Growth
 
 pytestmark = [pytest.mark.topology("smp"), pytest.mark.needs("SKB_EXTENSIONS", "MODULE_UNLOAD")]
@@ -38,6 +39,16 @@ class Ran:
     grown: tuple[Growth, ...]
 
 
+def insert(dut: Host, path: str) -> None:
+    """Load the module, which runs all cases; where the kernel breaks, its last words before were the case's name."""
+    try:
+        dut.run("insmod", path, deadline=Deadline.after(100))
+    except KernelError as error:
+        begun = [case for line in dut.machine.console.tail() for case in CASES if line.endswith(f" {case}")]
+        raise KernelError(f"{error.what}, in {begun[-1] if begun else 'no case yet'}", where=error.where,
+                          detail=error.detail) from error
+
+
 @pytest.fixture(scope="module")
 def ran(lab: Lab, module_file: Callable[[str], Path]) -> Ran:
     dut, module = lab["dut"], module_file(FOLDER)
@@ -48,7 +59,7 @@ def ran(lab: Lab, module_file: Callable[[str], Path]) -> Ran:
     reports = []
     before = slabs.count(dut, BUFFERS)
     for _ in range(LOADS):
-        dut.run("insmod", path, deadline=Deadline.after(100))
+        insert(dut, path)
         reports.append(ktap.parse(dut.read("/proc/harness_skb_ext").splitlines()))
         dut.run("rmmod", module.stem)
     grown = slabs.left_behind(dut, before, packets=MARGIN, caches=BUFFERS)
