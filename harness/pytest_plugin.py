@@ -104,7 +104,8 @@ class Recorder:
             lacking = self.kernel.lacks(wanted)
             if lacking:
                 self.write("not-applicable", item,
-                           reason="the kernel lacks " + ", ".join(f"CONFIG_{option}" for option in lacking))
+                           reason="the kernel lacks " + ", ".join(
+                               " or ".join(f"CONFIG_{name}" for name in option.split("|")) for option in lacking))
                 left.append(item)
             else:
                 self.write("planned", item)

@@ -28,8 +28,8 @@ class Kernel:
         return bool({(option, "y"), (option, "m")} & self.config)
 
     def lacks(self, options: tuple[str, ...]) -> tuple[str, ...]:
-        """Those of `options` that it does not have."""
-        return tuple(option for option in options if not self.has(option))
+        """Those of `options` that it does not have; of `A|B` one will do."""
+        return tuple(option for option in options if not any(map(self.has, option.split("|"))))
 
     @property
     def patched(self) -> bool:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What skb extensions promise, checked in the kernel by a module of ours (C5 to C11; `modules/skb_ext/skb_ext.c`)."""
+"""What skb extensions promise, checked in the kernel by a module of ours (C5 to C12; `modules/skb_ext/`).
+
+What is true of secpaths is true before the series, too, where a buffer has a pointer to one.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,22 @@ from harness.deadline import Deadline
 from harness.errors import KernelError
 from harness.lab import slabs
 from harness.lab.bench import Host, Lab
+from harness.lab.kernel import Kernel
 from harness.lab.slabs import Growth
 
-pytestmark = [pytest.mark.topology("smp"), pytest.mark.needs("SKB_EXTENSIONS", "MODULE_UNLOAD")]
+pytestmark = [pytest.mark.topology("smp"), pytest.mark.needs("SKB_EXTENSIONS|XFRM", "MODULE_UNLOAD")]
 
 FOLDER = "modules/skb_ext"
-CASES = re.findall(r"^CASE\((\w+)\)", (Path(__file__).parent / FOLDER / "skb_ext.c").read_text(encoding="utf-8"),
-                   re.MULTILINE)
+
+
+def cases(name: str) -> list[str]:
+    """The cases in a file of the module."""
+    text = (Path(__file__).parent / FOLDER / name).read_text(encoding="utf-8")
+    return re.findall(r"^CASE\((\w+)\)", text, re.MULTILINE)
+
+
+EXTENSIONS, SECPATHS = cases("extensions.c"), cases("secpaths.c")
+CASES = EXTENSIONS + SECPATHS
 FAILSLAB = "/sys/kernel/debug/failslab"
 LOADS = 3
 """How often the module runs; the cases that repeat leave thousands of objects where they leave any."""
@@ -66,7 +78,9 @@ def ran(lab: Lab, module_file: Callable[[str], Path]) -> Ran:
     return Ran(report=reports[0], again=tuple(reports[1:]), grown=grown)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [
+    *(pytest.param(case, marks=pytest.mark.needs("SKB_EXTENSIONS")) for case in EXTENSIONS),
+    *(pytest.param(case, marks=pytest.mark.needs("XFRM")) for case in SECPATHS)])
 def test_semantics(ran: Ran, case: str) -> None:
     found = ran.report.case(case)
     assert found is not None, f"the module does not report {case}"
@@ -75,9 +89,10 @@ def test_semantics(ran: Ran, case: str) -> None:
     assert found.passed, "; ".join(found.said) or "failed without a word"
 
 
-def test_the_report_is_whole(ran: Ran) -> None:
+def test_the_report_is_whole(ran: Ran, kernel: Kernel) -> None:
     assert not ran.report.problems, ran.report.problems
-    assert sorted(case.name for case in ran.report.cases) == sorted(CASES)
+    ran_here = CASES if kernel.has("SKB_EXTENSIONS") else SECPATHS
+    assert sorted(case.name for case in ran.report.cases) == sorted(ran_here)
 
 
 def test_it_says_the_same_again(ran: Ran) -> None:
@@ -88,4 +103,5 @@ def test_it_says_the_same_again(ran: Ran) -> None:
 
 def test_nothing_is_left_behind(ran: Ran) -> None:
     """C5: extensions go with their buffer; each of the cases frees all it made."""
-    assert not ran.grown, f"{LOADS} runs of {len(CASES)} cases left objects behind: {', '.join(map(str, ran.grown))}"
+    left = ", ".join(map(str, ran.grown))
+    assert not ran.grown, f"{LOADS} runs of {len(ran.report.cases)} cases left objects behind: {left}"

@@ -62,11 +62,11 @@ def test_asserts_nothing():
 def test_crash():
     raise RuntimeError("in the test itself")
 
-@pytest.mark.needs("XFRM")
+@pytest.mark.needs("BRIDGE_NETFILTER|XFRM")
 def test_needed():
     assert True
 
-@pytest.mark.needs("XFRM", "BRIDGE_NETFILTER")
+@pytest.mark.needs("XFRM", "BRIDGE_NETFILTER", "A|B")
 def test_not_applicable():
     assert False
 
@@ -117,7 +117,7 @@ def test_records_say_what_was_planned_and_what_does_not_apply(tmp_path: Path) ->
     assert planned == [row["id"] for row in records if row["event"] == "started"]
     assert [row for row in records if row["event"] == "not-applicable"] == [
         {"event": "not-applicable", "id": f"{file}::test_not_applicable",
-         "reason": "the kernel lacks CONFIG_BRIDGE_NETFILTER"}]
+         "reason": "the kernel lacks CONFIG_BRIDGE_NETFILTER, CONFIG_A or CONFIG_B"}]
 
 
 def test_a_test_that_kills_pytest_is_left_as_started(tmp_path: Path) -> None:

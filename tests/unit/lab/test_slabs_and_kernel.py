@@ -45,6 +45,7 @@ def test_kernel_has_what_is_built_in_or_a_module() -> None:
     assert KERNEL.has("XFRM")
     assert KERNEL.has("INET_ESP")
     assert KERNEL.lacks(("XFRM", "BRIDGE_NETFILTER", "NR_CPUS")) == ("BRIDGE_NETFILTER", "NR_CPUS")
+    assert KERNEL.lacks(("BRIDGE_NETFILTER|XFRM", "XFRM|NR_CPUS", "A|B")) == ("A|B",)
 
 
 def test_keys_have_their_length_and_differ_by_direction() -> None:

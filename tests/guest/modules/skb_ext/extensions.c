@@ -1,63 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What skb extensions promise (include/linux/skbuff.h), checked one by one.
- *
- * Loading the module runs every case; /proc/harness_skb_ext holds the result in
- * KTAP. A case works on buffers of its own, which no device ever sees. What it
- * wants is said by want(): the first that does not hold ends the case.
- */
-#include <linux/completion.h>
-#include <linux/kthread.h>
-#include <linux/module.h>
+/* What skb extensions promise (include/linux/skbuff.h), checked one by one. */
 #include <linux/netfilter_ipv6.h>
-#include <linux/proc_fs.h>
-#include <linux/seq_file.h>
-#include <linux/skbuff.h>
-#include <linux/slab.h>
 #include <linux/tcp.h>
-#include <net/ip.h>
 #include <net/ip6_route.h>
-#include <net/net_namespace.h>
-#include <net/route.h>
-#include <net/xfrm.h>
 
-#define REPORT_SIZE (32 * 1024)
+#include "cases.h"
+
 #define ROUNDS 20000
-#define MANY 64
-
-static char *report;
-static size_t used;
-
-#define say(...) (used += scnprintf(report + used, REPORT_SIZE - used, __VA_ARGS__))
-
-/* What became of a case. */
-struct result {
-	const char *skip;
-	bool failed;
-};
-
-#define want(cond) do {							\
-	if (!(cond)) {							\
-		say("# line %d: %s does not hold\n", __LINE__, #cond);	\
-		result->failed = true;					\
-		goto out;						\
-	}								\
-} while (0)
-
-#define equal(got, expected) do {					\
-	long long __got = (got), __expected = (expected);		\
-									\
-	if (__got != __expected) {					\
-		say("# line %d: %s: expected %lld, saw %lld\n", __LINE__, \
-		    #got, __expected, __got);				\
-		result->failed = true;					\
-		goto out;						\
-	}								\
-} while (0)
-
-#define skip(why) do {							\
-	result->skip = (why);						\
-	goto out;							\
-} while (0)
 
 #if IS_ENABLED(CONFIG_BRIDGE_NETFILTER)
 #define ONE SKB_EXT_BRIDGE_NF
@@ -95,15 +44,6 @@ static bool filled(const void *data, size_t size, u8 value)
 	return !memchr_inv(data, value, size);
 }
 
-static struct sk_buff *buffer(void)
-{
-	struct sk_buff *skb = alloc_skb(256, GFP_KERNEL);
-
-	if (skb)
-		skb_reserve(skb, 64);
-	return skb;
-}
-
 /* A buffer with extension ONE, filled with a value. */
 static struct sk_buff *extended(u8 value)
 {
@@ -129,8 +69,6 @@ static bool shared(const struct sk_buff *a, const struct sk_buff *b, int count)
 	return a->active_extensions && a->active_extensions == b->active_extensions &&
 	       a->extensions == b->extensions && references(a) == count;
 }
-
-#define CASE(name) static void name(struct result *result)
 
 CASE(a_buffer_starts_without)
 {
@@ -768,24 +706,6 @@ out:
 	kfree_skb(skb);
 }
 
-CASE(scrubbing_drops_the_secpath)
-{
-#ifdef CONFIG_XFRM
-	struct sk_buff *skb = buffer();
-
-	want(skb);
-	want(secpath_set(skb));
-	want(secpath_exists(skb));
-	skb_scrub_packet(skb, true);
-	want(!secpath_exists(skb));
-out:
-	kfree_skb(skb);
-#else
-	skip("this kernel has no IPsec");
-out:;
-#endif
-}
-
 CASE(scrubbing_drops_the_bridge_data)
 {
 #if IS_ENABLED(CONFIG_BRIDGE_NETFILTER)
@@ -1197,217 +1117,6 @@ out:
 	kfree_skb(skb);
 }
 
-#ifdef CONFIG_XFRM
-/* A buffer whose secpath holds a reference to a state. */
-static struct sk_buff *secured(struct xfrm_state *state)
-{
-	struct sk_buff *skb = buffer();
-	struct sec_path *sp = skb ? secpath_set(skb) : NULL;
-
-	if (!sp) {
-		kfree_skb(skb);
-		return NULL;
-	}
-	xfrm_state_hold(state);
-	sp->xvec[sp->len++] = state;
-	return skb;
-}
-
-/* The last reference: a state that was never live is dead from the start. */
-static void release(struct xfrm_state *state)
-{
-	if (!state)
-		return;
-	state->km.state = XFRM_STATE_DEAD;
-	xfrm_state_put(state);
-}
-#endif
-
-CASE(a_secpath_holds_its_state_until_the_end)
-{
-#ifdef CONFIG_XFRM
-	struct xfrm_state *state = xfrm_state_alloc(&init_net);
-	struct sk_buff *skb = NULL, *clone = NULL;
-
-	want(state);
-	skb = secured(state);
-	want(skb);
-	equal(refcount_read(&state->refcnt), 2);
-	clone = skb_clone(skb, GFP_KERNEL);
-	want(clone);
-	equal(refcount_read(&state->refcnt), 2);
-	kfree_skb(skb);
-	skb = NULL;
-	equal(refcount_read(&state->refcnt), 2);
-	kfree_skb(clone);
-	clone = NULL;
-	equal(refcount_read(&state->refcnt), 1);
-out:
-	kfree_skb(clone);
-	kfree_skb(skb);
-	release(state);
-#else
-	skip("this kernel has no IPsec");
-out:;
-#endif
-}
-
-CASE(a_copied_secpath_holds_its_state_too)
-{
-#ifdef CONFIG_XFRM
-	struct xfrm_state *state = xfrm_state_alloc(&init_net);
-	struct sk_buff *skb = NULL, *clone = NULL;
-
-	want(state);
-	skb = secured(state);
-	want(skb);
-	clone = skb_clone(skb, GFP_KERNEL);
-	want(clone);
-	want(skb_ext_add(clone, SKB_EXT_SEC_PATH));
-	want(clone->extensions != skb->extensions);
-	equal(refcount_read(&state->refcnt), 3);
-	equal(skb_sec_path(clone)->len, 1);
-	want(skb_sec_path(clone)->xvec[0] == state);
-	kfree_skb(clone);
-	clone = NULL;
-	equal(refcount_read(&state->refcnt), 2);
-	kfree_skb(skb);
-	skb = NULL;
-	equal(refcount_read(&state->refcnt), 1);
-out:
-	kfree_skb(clone);
-	kfree_skb(skb);
-	release(state);
-#else
-	skip("this kernel has no IPsec");
-out:;
-#endif
-}
-
-CASE(a_copied_secpath_holds_all_its_states)
-{
-#ifdef CONFIG_XFRM
-	struct xfrm_state *state = xfrm_state_alloc(&init_net), *second = xfrm_state_alloc(&init_net);
-	struct sk_buff *skb = NULL, *clone = NULL;
-	struct sec_path *sp;
-
-	want(state && second);
-	skb = secured(state);
-	want(skb);
-	sp = skb_sec_path(skb);
-	xfrm_state_hold(second);
-	sp->xvec[sp->len++] = second;
-	clone = skb_clone(skb, GFP_KERNEL);
-	want(clone);
-	want(skb_ext_add(clone, SKB_EXT_SEC_PATH));
-	equal(skb_sec_path(clone)->len, 2);
-	equal(refcount_read(&state->refcnt), 3);
-	equal(refcount_read(&second->refcnt), 3);
-	kfree_skb(clone);
-	clone = NULL;
-	equal(refcount_read(&state->refcnt), 2);
-	equal(refcount_read(&second->refcnt), 2);
-	kfree_skb(skb);
-	skb = NULL;
-	equal(refcount_read(&state->refcnt), 1);
-	equal(refcount_read(&second->refcnt), 1);
-out:
-	kfree_skb(clone);
-	kfree_skb(skb);
-	release(state);
-	release(second);
-#else
-	skip("this kernel has no IPsec");
-out:;
-#endif
-}
-
-/* What a transform is given to encrypt. */
-static struct {
-	unsigned int all, secured;
-} outgoing;
-
-#ifdef CONFIG_XFRM
-static int take_outgoing(struct xfrm_state *state, struct sk_buff *skb)
-{
-	outgoing.all++;
-	outgoing.secured += secpath_exists(skb);
-	kfree_skb(skb);
-	return -EINPROGRESS; /* it is ours from here on */
-}
-
-static const struct xfrm_type taker = { .owner = THIS_MODULE, .proto = IPPROTO_ESP, .output = take_outgoing };
-#endif
-
-CASE(a_secpath_does_not_leave_through_ipsec)
-{
-#ifdef CONFIG_XFRM
-	struct xfrm_state *came_by = xfrm_state_alloc(&init_net), *state = xfrm_state_alloc(&init_net);
-	struct rtable *route = rt_dst_alloc(init_net.loopback_dev, 0, RTN_LOCAL, true);
-	struct sk_buff *skb = NULL, *given;
-	int error;
-
-	want(came_by && state && route);
-	state->km.state = XFRM_STATE_VALID;
-	state->props.mode = XFRM_MODE_TRANSPORT;
-	state->props.family = AF_INET;
-	state->outer_mode.family = AF_INET;
-	state->type = &taker;
-	skb = secured(came_by);
-	want(skb);
-	skb_reset_network_header(skb);
-	*(struct iphdr *)skb_put(skb, sizeof(struct iphdr)) = (struct iphdr) {
-		.version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_UDP, .tot_len = htons(sizeof(struct iphdr)),
-		.saddr = htonl(INADDR_LOOPBACK), .daddr = htonl(INADDR_LOOPBACK),
-	};
-	skb->protocol = htons(ETH_P_IP);
-	route->dst.xfrm = state;
-	dst_hold(&route->dst);
-	skb_dst_set(skb, &route->dst);
-	memset(&outgoing, 0, sizeof(outgoing));
-	given = skb;
-	skb = NULL; /* whatever comes of it, it is gone */
-	error = xfrm_output(NULL, given);
-	route->dst.xfrm = NULL;
-	equal(error, 0);
-	equal(outgoing.all, 1);
-	equal(outgoing.secured, 0);
-	equal(refcount_read(&came_by->refcnt), 1);
-out:
-	kfree_skb(skb);
-	if (route)
-		dst_release(&route->dst);
-	if (state)
-		state->type = NULL;
-	release(came_by);
-	release(state);
-#else
-	skip("this kernel has no IPsec");
-out:;
-#endif
-}
-
-CASE(a_secpath_that_is_deleted_lets_go_of_its_state)
-{
-#ifdef CONFIG_XFRM
-	struct xfrm_state *state = xfrm_state_alloc(&init_net);
-	struct sk_buff *skb = NULL;
-
-	want(state);
-	skb = secured(state);
-	want(skb);
-	secpath_reset(skb);
-	want(!secpath_exists(skb));
-	equal(refcount_read(&state->refcnt), 1);
-out:
-	kfree_skb(skb);
-	release(state);
-#else
-	skip("this kernel has no IPsec");
-out:;
-#endif
-}
-
 CASE(a_secpath_deleted_on_a_clone_stays_with_the_original)
 {
 #if defined(CONFIG_XFRM) && defined(OTHER)
@@ -1437,39 +1146,6 @@ out:
 	release(state);
 #else
 	skip("this kernel has one kind of extension");
-out:;
-#endif
-}
-
-CASE(a_new_secpath_is_empty)
-{
-#ifdef CONFIG_XFRM
-	struct xfrm_state *state = xfrm_state_alloc(&init_net);
-	struct sk_buff *skb = NULL, *next = NULL;
-	struct sec_path *sp;
-
-	want(state);
-	/* memory that has held a state before */
-	skb = secured(state);
-	want(skb);
-	next = buffer();
-	want(next);
-	local_bh_disable();
-	kfree_skb(skb);
-	skb = NULL;
-	sp = secpath_set(next);
-	local_bh_enable();
-	want(sp);
-	equal(sp->len, 0);
-	equal(sp->olen, 0);
-	equal(sp->verified_cnt, 0);
-	want(secpath_set(next) == sp);
-out:
-	kfree_skb(next);
-	kfree_skb(skb);
-	release(state);
-#else
-	skip("this kernel has no IPsec");
 out:;
 #endif
 }
@@ -1536,73 +1212,7 @@ out:
 	kfree_skb(crowd.skb);
 }
 
-/* One buffer, its clones freed on all CPUs: the last one frees. */
-struct heap {
-	struct sk_buff *clones[MANY];
-	atomic_t next;
-	atomic_t left;
-	struct completion done;
-};
-
-static int free_some(void *data)
-{
-	struct heap *heap = data;
-	int i;
-
-	while ((i = atomic_inc_return(&heap->next) - 1) < MANY)
-		kfree_skb(heap->clones[i]);
-	if (atomic_dec_and_test(&heap->left))
-		complete(&heap->done);
-	return 0;
-}
-
-CASE(the_last_of_many_frees)
-{
-#ifdef CONFIG_XFRM
-	struct xfrm_state *state = xfrm_state_alloc(&init_net);
-	struct heap *heap = kzalloc(sizeof(*heap), GFP_KERNEL);
-	struct sk_buff *skb = NULL;
-	unsigned int round, cpu;
-	int i;
-
-	want(state);
-	want(heap);
-	for (round = 0; round < 50; round++) {
-		skb = secured(state);
-		want(skb);
-		for (i = 0; i < MANY; i++)
-			heap->clones[i] = skb_clone(skb, GFP_KERNEL);
-		kfree_skb(skb);
-		skb = NULL;
-		atomic_set(&heap->next, 0);
-		atomic_set(&heap->left, num_online_cpus());
-		init_completion(&heap->done);
-		for_each_online_cpu(cpu) {
-			struct task_struct *task = kthread_create_on_cpu(free_some, heap, cpu, "skb_ext/%u");
-
-			if (!IS_ERR(task))
-				wake_up_process(task);
-			else
-				free_some(heap);
-		}
-		wait_for_completion(&heap->done);
-		equal(refcount_read(&state->refcnt), 1);
-	}
-out:
-	kfree_skb(skb);
-	kfree(heap);
-	release(state);
-#else
-	skip("this kernel has no IPsec");
-out:;
-#endif
-}
-
-static const struct {
-	const char *name;
-	void (*run)(struct result *result);
-} cases[] = {
-#define ENTRY(name) { #name, name }
+const struct test_case extension_cases[] = {
 	ENTRY(a_buffer_starts_without),
 	ENTRY(what_is_added_is_found),
 	ENTRY(slow_gro_is_set),
@@ -1633,7 +1243,6 @@ static const struct {
 	ENTRY(copying_drops_the_own_and_shares_the_other),
 	ENTRY(copying_nothing_leaves_nothing),
 	ENTRY(resetting_drops_all),
-	ENTRY(scrubbing_drops_the_secpath),
 	ENTRY(scrubbing_drops_the_bridge_data),
 	ENTRY(every_segment_has_a_reference),
 	ENTRY(fragments_of_ipv4_have_a_reference),
@@ -1644,59 +1253,7 @@ static const struct {
 	ENTRY(memory_is_freed_with_its_last_buffer),
 	ENTRY(the_last_reference_is_read_and_not_counted_down),
 	ENTRY(the_header_is_cleared_and_the_payload_is_not),
-	ENTRY(a_secpath_holds_its_state_until_the_end),
-	ENTRY(a_copied_secpath_holds_its_state_too),
-	ENTRY(a_copied_secpath_holds_all_its_states),
-	ENTRY(a_secpath_does_not_leave_through_ipsec),
-	ENTRY(a_secpath_that_is_deleted_lets_go_of_its_state),
 	ENTRY(a_secpath_deleted_on_a_clone_stays_with_the_original),
-	ENTRY(a_new_secpath_is_empty),
 	ENTRY(references_are_right_with_many_at_once),
-	ENTRY(the_last_of_many_frees),
+	{}
 };
-
-static void run_all(void)
-{
-	unsigned int i;
-
-	say("KTAP version 1\n1..%zu\n", ARRAY_SIZE(cases));
-	for (i = 0; i < ARRAY_SIZE(cases); i++) {
-		struct result result = {};
-
-		/* where the machine dies, the console says in which case */
-		pr_info("%s\n", cases[i].name);
-		cases[i].run(&result);
-		say("%sok %u %s%s%s\n", result.failed ? "not " : "", i + 1, cases[i].name,
-		    result.skip ? " # SKIP " : "", result.skip ?: "");
-	}
-}
-
-static int show(struct seq_file *file, void *unused)
-{
-	seq_write(file, report, used);
-	return 0;
-}
-
-static int __init skb_ext_test_init(void)
-{
-	report = kvzalloc(REPORT_SIZE, GFP_KERNEL);
-	if (!report)
-		return -ENOMEM;
-	if (!proc_create_single("harness_skb_ext", 0400, NULL, show)) {
-		kvfree(report);
-		return -ENOMEM;
-	}
-	run_all();
-	return 0;
-}
-
-static void __exit skb_ext_test_exit(void)
-{
-	remove_proc_entry("harness_skb_ext", NULL);
-	kvfree(report);
-}
-
-module_init(skb_ext_test_init);
-module_exit(skb_ext_test_exit);
-MODULE_DESCRIPTION("Checks what skb extensions promise");
-MODULE_LICENSE("GPL");
