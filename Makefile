@@ -41,7 +41,7 @@ stress: setup ## disturb bridged traffic and IPsec (DURATION=600 SEED=1 VARIANT=
 	@$(BIN)/harness test patches/skb-extensions/stress.yaml -v $(or $(VARIANT),lean) tests/guest/stress \
 		--duration $(or $(DURATION),600) --seed $(or $(SEED),1)
 
-selftests: setup ## the kernel's own tests of bridges, xfrm and fragments, before the series and after it
+selftests: setup ## the kernel's own tests of bridges, xfrm, fragments and MPTCP, before the series and after it
 	@$(BIN)/harness run patches/skb-extensions/selftests.yaml
 
 clean: ## remove what this checkout made (not the cache)

@@ -123,15 +123,12 @@ def running(flows: Sequence[Flow]) -> Iterator[Flows]:
         for receiver, port in sorted({(flow.receiver.name, flow.port) for flow in flows if flow.port}):
             _serve(stack, next(host for host in hosts if host.name == receiver), port)
         loops = [_start(flow) for flow in flows]
+        stack.callback(_end, flows, loops)
         try:
             yield Flows(flows)
         except KeyboardInterrupt:
             stack.pop_all()  # nothing is asked of the guests any more: their machines end, and take all of it along
             raise
-        except Exception:
-            _end(flows, loops)
-            raise
-        _end(flows, loops)
 
 
 def _end(flows: Sequence[Flow], loops: Sequence[Running]) -> None:

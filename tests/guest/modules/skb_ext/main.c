@@ -25,7 +25,9 @@ static const struct test_case *const all[] = {
 #ifdef CONFIG_SKB_EXTENSIONS
 	extension_cases,
 #endif
+#ifdef CONFIG_XFRM
 	secpath_cases,
+#endif
 };
 
 static void run_all(void)

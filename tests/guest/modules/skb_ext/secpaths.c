@@ -6,7 +6,6 @@
 
 #define MANY 64
 
-#ifdef CONFIG_XFRM
 /* The buffer's own secpath, which no other refers to; NULL where there is no memory. */
 static struct sec_path *own_secpath(struct sk_buff *skb)
 {
@@ -38,11 +37,9 @@ void release(struct xfrm_state *state)
 	state->km.state = XFRM_STATE_DEAD;
 	xfrm_state_put(state);
 }
-#endif
 
 CASE(scrubbing_drops_the_secpath)
 {
-#ifdef CONFIG_XFRM
 	struct sk_buff *skb = buffer();
 
 	want(skb);
@@ -52,15 +49,10 @@ CASE(scrubbing_drops_the_secpath)
 	want(!secpath_exists(skb));
 out:
 	kfree_skb(skb);
-#else
-	skip("this kernel has no IPsec");
-out:;
-#endif
 }
 
 CASE(a_secpath_holds_its_state_until_the_end)
 {
-#ifdef CONFIG_XFRM
 	struct xfrm_state *state = xfrm_state_alloc(&init_net);
 	struct sk_buff *skb = NULL, *clone = NULL;
 
@@ -81,15 +73,10 @@ out:
 	kfree_skb(clone);
 	kfree_skb(skb);
 	release(state);
-#else
-	skip("this kernel has no IPsec");
-out:;
-#endif
 }
 
 CASE(a_copied_secpath_holds_its_state_too)
 {
-#ifdef CONFIG_XFRM
 	struct xfrm_state *state = xfrm_state_alloc(&init_net);
 	struct sk_buff *skb = NULL, *clone = NULL;
 
@@ -113,15 +100,10 @@ out:
 	kfree_skb(clone);
 	kfree_skb(skb);
 	release(state);
-#else
-	skip("this kernel has no IPsec");
-out:;
-#endif
 }
 
 CASE(a_copied_secpath_holds_all_its_states)
 {
-#ifdef CONFIG_XFRM
 	struct xfrm_state *state = xfrm_state_alloc(&init_net), *second = xfrm_state_alloc(&init_net);
 	struct sk_buff *skb = NULL, *clone = NULL;
 	struct sec_path *sp;
@@ -151,10 +133,6 @@ out:
 	kfree_skb(skb);
 	release(state);
 	release(second);
-#else
-	skip("this kernel has no IPsec");
-out:;
-#endif
 }
 
 /* What a transform is given to encrypt. */
@@ -162,7 +140,6 @@ static struct {
 	unsigned int all, secured;
 } outgoing;
 
-#ifdef CONFIG_XFRM
 static int take_outgoing(struct xfrm_state *state, struct sk_buff *skb)
 {
 	outgoing.all++;
@@ -172,11 +149,9 @@ static int take_outgoing(struct xfrm_state *state, struct sk_buff *skb)
 }
 
 static const struct xfrm_type taker = { .owner = THIS_MODULE, .proto = IPPROTO_ESP, .output = take_outgoing };
-#endif
 
 CASE(a_secpath_does_not_leave_through_ipsec)
 {
-#ifdef CONFIG_XFRM
 	struct xfrm_state *came_by = xfrm_state_alloc(&init_net), *state = xfrm_state_alloc(&init_net);
 	struct rtable *route = rt_dst_alloc(init_net.loopback_dev, 0, RTN_LOCAL, true);
 	struct sk_buff *skb = NULL, *given;
@@ -216,15 +191,10 @@ out:
 		state->type = NULL;
 	release(came_by);
 	release(state);
-#else
-	skip("this kernel has no IPsec");
-out:;
-#endif
 }
 
 CASE(a_secpath_that_is_deleted_lets_go_of_its_state)
 {
-#ifdef CONFIG_XFRM
 	struct xfrm_state *state = xfrm_state_alloc(&init_net);
 	struct sk_buff *skb = NULL;
 
@@ -237,15 +207,10 @@ CASE(a_secpath_that_is_deleted_lets_go_of_its_state)
 out:
 	kfree_skb(skb);
 	release(state);
-#else
-	skip("this kernel has no IPsec");
-out:;
-#endif
 }
 
 CASE(a_new_secpath_is_empty)
 {
-#ifdef CONFIG_XFRM
 	struct xfrm_state *state = xfrm_state_alloc(&init_net);
 	struct sk_buff *skb = NULL, *next = NULL;
 	struct sec_path *sp;
@@ -270,10 +235,6 @@ out:
 	kfree_skb(next);
 	kfree_skb(skb);
 	release(state);
-#else
-	skip("this kernel has no IPsec");
-out:;
-#endif
 }
 
 /* One buffer, its clones freed on all CPUs: the last one frees. */
@@ -298,7 +259,6 @@ static int free_some(void *data)
 
 CASE(the_last_of_many_frees)
 {
-#ifdef CONFIG_XFRM
 	struct xfrm_state *state = xfrm_state_alloc(&init_net);
 	struct heap *heap = kzalloc(sizeof(*heap), GFP_KERNEL);
 	struct sk_buff *skb = NULL;
@@ -332,10 +292,6 @@ out:
 	kfree_skb(skb);
 	kfree(heap);
 	release(state);
-#else
-	skip("this kernel has no IPsec");
-out:;
-#endif
 }
 
 const struct test_case secpath_cases[] = {
