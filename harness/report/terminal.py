@@ -46,9 +46,9 @@ def show_rows(title: str, rows: Sequence[Row], console: Console) -> None:
 
 
 def show_detail(rows: Sequence[Row], console: Console) -> None:
-    """Print the detail of every row that failed."""
+    """Print the detail of every row that failed, or of which nothing can be said."""
     for row in rows:
-        if row.verdict in (Verdict.FAIL, Verdict.ERROR) and row.detail:
+        if row.verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE) and row.detail:
             console.print(f"\n[{_STYLE[row.verdict]}]{row.verdict}[/] {escape(_label(row))} {escape(row.variant)}")
             for line in row.detail[:_DETAIL_LINES]:
                 console.print(f"  {escape(clean(line))}", highlight=False)

@@ -102,6 +102,12 @@ def test_the_table_fits_80_columns_and_shows_failures_in_detail() -> None:
     assert "no [bold]change[/]" in text
 
 
+@pytest.mark.parametrize("verdict", Verdict)
+def test_what_is_not_well_is_shown_in_detail(verdict: Verdict) -> None:
+    assert ("the reason" in shown(report(row(verdict, detail=("the reason",))))) is (
+        verdict not in (Verdict.PASS, Verdict.SKIP))
+
+
 def test_every_form_says_what_the_sandbox_was() -> None:
     value = report(row(Verdict.PASS))
     assert model.to_json(value)["sandbox"] == "bubblewrap 1"
