@@ -56,8 +56,9 @@ def insert(dut: Host, path: str) -> None:
     try:
         dut.run("insmod", path, deadline=Deadline.after(100))
     except KernelError as error:
-        begun = [case for line in dut.machine.console.tail() for case in CASES if line.endswith(f" {case}")]
-        raise KernelError(f"{error.what}, in {begun[-1] if begun else 'no case yet'}", where=error.where,
+        said = dut.machine.files.console.read_text(encoding="utf-8", errors="replace").splitlines()
+        begun = [case for line in said for case in CASES if line.rstrip().endswith(f"] {case}")]
+        raise KernelError(f"{error.what}, in {begun[-1]}" if begun else error.what, where=error.where,
                           detail=error.detail) from error
 
 
