@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 from harness.claims import Row, Verdict
+from harness.forks import cores
 from harness.jobs import boots, selftests, suites
 from harness.jobs.builds import packed_selftests
 from harness.jobs.state import Run
@@ -15,14 +16,15 @@ from harness.kernel.selftests import Selftest
 from harness.plan.plan import SIDES, Suite
 from harness.plan.topologies import NicUse
 
-_AT_ONCE = 2
-"""Suites: an emulated machine keeps less than a core busy, and the machines of a suite mostly wait for each other."""
+_MORE_THAN_CORES = 1
+"""Suites at once: the machines of a suite mostly wait for each other, and two suites left a fifth of two cores idle."""
 _LOOK_EVERY = 0.25
 """Seconds between looks at how far suites are."""
 
 
 def boot_all(state: Run, machine: boots.Lab, variants: Sequence[str], nics: Sequence[NicUse]) -> None:
     """Boot every kernel, and run a variant's suites, as many as there is room, while the next one's kernels boot."""
+    at_once = cores() + _MORE_THAN_CORES
     with ExitStack() as stack:
         running: list[suites.Running] = []
         for variant in variants:
@@ -37,7 +39,7 @@ def boot_all(state: Run, machine: boots.Lab, variants: Sequence[str], nics: Sequ
                 continue
             offered = _offered(state, machine, sides["patched"], nics)
             for suite, model in _on_models(state, offered, variant):
-                _await_suites(state, running, _AT_ONCE - 1)
+                _await_suites(state, running, at_once - 1)
                 state.progress.step(f"suite {suite.name} on {sides['patched'].name}{f' with {model}' if model else ''}")
                 running.append(stack.enter_context(machine.suite(suite, sides["patched"], model, sides)))
         _await_suites(state, running, 0)
