@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,32 +106,27 @@ def run(patch: Path) -> Outcome:
     what, began = breaks(patch), time.monotonic()
     killed = error = ""
     for suites in SUITES[:1] if what in CLAIMS else SUITES:
-        killed, error = judged(patch, suites)
+        with tempfile.TemporaryDirectory() as name:
+            killed, error = judged(patch, suites, Path(name))
         if killed or error:
             break
     return Outcome(name=patch.stem, breaks=what, killed=killed, error=error, seconds=time.monotonic() - began)
 
 
-def judged(patch: Path | None, suites: Sequence[str]) -> tuple[str, str]:
-    """Run suites on a mutant, or on the series itself; see `verdict`."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        variant = plan_for(patch, folder, suites)
-        argv = [sys.executable, "-m", "harness", "run", str(folder), "--variant", variant, "--no-walk",
-                "--out", str(folder / "run")]
-        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-        return verdict(done, folder / "run" / "results.json")
+def judged(patch: Path | None, suites: Sequence[str], folder: Path) -> tuple[str, str]:
+    """Run suites on a mutant, or on the series itself, and leave plan and run in a folder; see `verdict`."""
+    variant = plan_for(patch, folder, suites)
+    out = folder / "run"
+    done = _harness("run", str(folder), "--variant", variant, "--no-walk", "--out", str(out))
+    return verdict(done, out / "results.json")
 
 
-def on_base(suites: Sequence[str]) -> str:
+def on_base(suites: Sequence[str], folder: Path) -> str:
     """Run suites on the kernel before the series; the first that did not pass, or what went wrong, if anything did."""
-    with tempfile.TemporaryDirectory() as name:
-        out = Path(name) / "out"
-        argv = [sys.executable, "-m", "harness", "test", str(PLAN), "--variant", "both", "--side", "base", "--quiet",
-                "--out", str(out), *suites]
-        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-        results = out / "results.jsonl"
-        lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
+    out = folder / "base"
+    done = _harness("test", str(PLAN), "--variant", "both", "--side", "base", "--quiet", "--out", str(out), *suites)
+    results = out / "results.jsonl"
+    lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
     ended = [row for row in map(json.loads, lines) if row["event"] == "finished"]
     bad = [row for row in ended if row["verdict"] not in ("PASS", "SKIP")]
     if bad:
@@ -139,18 +136,33 @@ def on_base(suites: Sequence[str]) -> str:
     return ""
 
 
-def control(times: int) -> str:
-    """Run every suite on base and on the series itself so many times; what came of it, in a line."""
+def _harness(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "harness", *arguments], cwd=ROOT, capture_output=True, text=True,
+                          check=False, stdin=subprocess.DEVNULL)
+
+
+def control(times: int) -> Iterator[str]:
+    """Run every suite on base and on the series itself so many times; after each, what has come of it, in a line.
+
+    Both run side by side: the machines of one mostly wait, and a false alarm is likelier beside other work.
+    """
     suites = [suite for part in SUITES for suite in part]
-    alarms = []
+    alarms: list[str] = []
     for number in range(1, times + 1):
-        alarm = " ".join(filter(None, (*judged(None, suites), on_base(suites))))
-        if alarm:
-            alarms.append(f"{number}: {alarm}")
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            with ThreadPoolExecutor() as beside:
+                base = beside.submit(on_base, suites, folder)
+                alarm = " ".join(filter(None, (*judged(None, suites, folder), base.result())))
+            if alarm:
+                alarms.append(f"{number}: {alarm}")
+                kept = ROOT / "runs" / f"control-{time.strftime('%Y%m%d-%H%M%S')}"
+                shutil.copytree(folder, kept, symlinks=True)
+                print(f"{number}/{times}: what it left is in {kept}", flush=True)  # noqa: T201
         print(f"{number}/{times} of the series itself: {alarm or 'passed'}", flush=True)  # noqa: T201
-    said = f"; false alarms: {'; '.join(alarms)}" if alarms else ""
-    return (f"The series itself: all these suites on base and patched, in `both`, {times} times in a row: "
-            f"{times - len(alarms)} passed{said} (`python -m tests.mutants --control {times}`).")
+        said = f"; false alarms: {'; '.join(alarms)}" if alarms else ""
+        yield (f"The series itself: all these suites on base and patched, in `both`, {number} times in a row: "
+               f"{number - len(alarms)} passed{said} (`python -m tests.mutants --control {number}`).")
 
 
 def verdict(done: subprocess.CompletedProcess[str], results: Path) -> tuple[str, str]:
@@ -205,7 +217,8 @@ def main() -> None:
                         help="in place of mutants, run the series itself so many times: none may fail")
     options = parser.parse_args()
     if options.control:
-        write([], control(options.control))
+        for line in control(options.control):
+            write([], line)
         return
     chosen = [name for name in known if not options.names or name.startswith(tuple(options.names))]
     if not chosen:
