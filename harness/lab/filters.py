@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from harness.deadline import Deadline
 from harness.errors import InfraError
 from harness.lab import counters
 from harness.lab.bench import Host
@@ -28,6 +29,14 @@ class Counts:
             InfraError: the kernel does not list one of them.
         """
         return {name: count.packets for name, count in self.read().items()}
+
+    def reach(self, least: Mapping[str, int], seconds: float = 5) -> dict[str, int]:
+        """What `packets` says once each of these rules has matched at least so many, or after `seconds`."""
+        late = Deadline.after(seconds)
+        while True:
+            saw = self.packets()
+            if late.expired or all(saw[name] >= count for name, count in least.items()):
+                return saw
 
     def read(self) -> dict[str, Count]:
         """By name, packets and bytes; otherwise like `packets`."""

@@ -105,7 +105,7 @@ def ping(host: Host, address: str, *, count: int = 3, size: int = 56, fragment: 
 
     Once ping has an answer, it stays only two round trips (at least an interval) after its last request, whatever its
     `-W` says (schedule_exit() in iputils' ping/ping_common.c), and on a busy host an answer may take longer than that.
-    The kernel counts those that come later, whoever waits for them.
+    The kernel counts those that come later, whoever waits for them; where some came twice, its count says nothing.
 
     Args:
         fragment: whether a request bigger than the MTU may be fragmented.
@@ -116,7 +116,7 @@ def ping(host: Host, address: str, *, count: int = 3, size: int = 56, fragment: 
                     "-M", "dont" if fragment else "do", address, check=False,
                     deadline=Deadline.after(wait + count * 0.2 + 20))
     pings, late = parse_ping(done.stdout + done.stderr), Deadline.after(wait)
-    while 0 < pings.received < pings.sent and not late.expired:
+    while 0 < pings.received < pings.sent and not pings.duplicates and not late.expired:
         answered = min(_echo_replies(host, address) - before, pings.sent)
         pings = replace(pings, received=max(pings.received, answered))
     return pings

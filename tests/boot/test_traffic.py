@@ -19,6 +19,7 @@ ip -n far addr add 10.9.9.2/24 dev far; ip -n far addr add fd09::2/64 dev far no
 until [ "$(cat /sys/class/net/near/operstate)" = up ]; do usleep 20000; done
 """
 DELAY = "ip netns exec far tc qdisc replace dev far root netem delay 1s reorder 100% gap 3"
+DOUBLE = "ip netns exec far tc qdisc replace dev far root netem loss 30% duplicate 50%"
 LOSE = "ip netns exec far tc qdisc replace dev far root netem loss 100%"
 
 
@@ -51,3 +52,11 @@ def test_answers_that_never_come_are_not(near: Host, address: str) -> None:
     near.shell(LOSE)
     pings = traffic.ping(near, address, count=5, wait=1)
     assert (pings.sent, pings.received) == (5, 0)
+
+
+@pytest.mark.parametrize("address", ["10.9.9.2", "fd09::2"])
+def test_an_answer_that_came_twice_is_not_taken_for_one_that_is_lost(near: Host, address: str) -> None:
+    near.shell(DOUBLE)
+    pings = traffic.ping(near, address, count=100, wait=1)
+    assert pings.duplicates > 10
+    assert pings.received < pings.sent

@@ -107,8 +107,7 @@ def test_a_clone_that_waits_does_not_get_what_decryption_adds(lab: Lab) -> None:
     try:
         with filters.nftables(dut, CLONES) as nft, ipsec.protected(client, dut, ipsec.AES_GCM, "transport", 4):
             pings = traffic.ping(client, dut.ipv4, count=30)
-            dut.until("nft list ruleset | grep -q 'esp counter packets 30 '", 10)
-            saw = nft.packets()
+            saw = nft.reach({"esp": 30})
     finally:
         dut.shell("tc qdisc del dev br0 clsact; for link in late0 mirror0 mirror1; do ip link del $link; done",
                   check=False)

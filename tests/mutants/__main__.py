@@ -29,7 +29,7 @@ TABLE = ROOT / "docs" / "mutants.md"
 SUITES = (("tests/guest/test_semantics.py",),
           ("tests/guest/test_bridge.py", "tests/guest/test_ipsec.py", "tests/guest/test_bridged_ipsec.py"),
           ("tests/guest/test_ipsec_paths.py", "tests/guest/test_bridge_paths.py",
-           "tests/guest/test_bridge_hooks.py", "tests/guest/test_link.py"))
+           "tests/guest/test_bridge_hooks.py", "tests/guest/test_copies.py", "tests/guest/test_link.py"))
 """The suites of the plan, in the order in which they are tried."""
 CLAIMS = {
     "C1": ("none", {"says": "no object changes", "check": "objdiff", "variants": ["none"], "expect": "identical"}),

@@ -116,6 +116,7 @@ def test_every_suite_ran_where_it_applies(customer: Ran) -> None:
     where = {"test_link.py": ("none", "xfrm", "br_netfilter", "both"),
              "test_semantics.py": ("xfrm", "br_netfilter", "both", "mptcp"),
              "test_bridge.py": bridge, "test_bridge_paths.py": bridge, "test_bridge_hooks.py": bridge,
+             "test_copies.py": bridge,
              "test_ipsec.py": xfrm, "test_ipsec_paths.py": xfrm, "test_bridged_ipsec.py": ("both",),
              "test_mptcp.py": ("mptcp",)}
     wanted = {(name, variant) for name, variants in where.items() for variant in variants
