@@ -169,14 +169,15 @@ class Lab:
         Raises:
             KernelError: the first kernel that is not well, with its report.
         """
+        label = " ".join(label.split())
         for host in self.hosts.values():
             host.machine.check()
             with host.machine.console.watch(re.escape(f"harness: after {label}")) as marker:
-                host.run("sh", "-c", 'echo "harness: after $1" > /dev/kmsg', "sh", label)
+                host.machine.log(f"after {label}")
                 try:
                     marker.wait(Deadline.after(_BARRIER))
                 except DeadlineExpired as error:
-                    raise KernelError(f"{host.name}: the console does not show what was written to /dev/kmsg",
+                    raise KernelError(f"{host.name}: the console does not show what was asked for in the kernel's log",
                                       where=error.where, detail=error.detail) from error
             host.machine.check()
 

@@ -18,7 +18,7 @@ from harness.vm.vitals import Vitals
 
 class Control:
     """The guest's control port: one word a line, `up`, `ready`, `failed: ...` or `pong` from it,
-    `poweroff`, `reboot`, `shell` (on the console), `ping` or `sysrq KEY` to it."""
+    `poweroff`, `reboot`, `shell` (on the console), `log TEXT` (to the kernel's log), `ping` or `sysrq KEY` to it."""
 
     def __init__(self, sock: socket.socket, vitals: Vitals) -> None:
         self._sock = sock

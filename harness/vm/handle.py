@@ -168,6 +168,10 @@ class Machine:
         """Have a shell run on its console from now on; once is enough."""
         self.control.ask("shell")
 
+    def log(self, text: str) -> None:
+        """Have its kernel log `harness: TEXT`; nothing says whether it has, but its console."""
+        self.control.ask(f"log {' '.join(text.split())}")
+
     def interact(self, *args: Word, terminal: bool = True) -> int:
         """A shell, or a program, in it on our own terminal or pipes; its exit code. See `terminal.interact`."""
         return terminals.interact(self._shell, *args, terminal=terminal)

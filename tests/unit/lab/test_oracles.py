@@ -16,14 +16,19 @@ from harness.lab.oracles import Seen
 
 STILL = Seen(interfaces=("br0", "lo"), namespaces="/run/netns/*", taint=0,
              used=(("skbuff_ext_cache", 0), ("xfrm_state", 2)))
-SLABINFO = "slabinfo - version: 2.1\n# name <active_objs>\n"
 HEAD = "lo br0\n/run/netns/*\n"
 
 
 def test_what_is_read_leaves_out_that_a_module_was_loaded() -> None:
-    slabinfo = f"{SLABINFO}xfrm_state 2 9\nskbuff_ext_cache 0 9\nother 7 9\n"
-    assert oracles.parse(f"{HEAD}12288\n{slabinfo}") == STILL
-    assert oracles.parse(f"{HEAD}12800\n{SLABINFO}").taint == 512, "a warning"
+    counts = "84 N0=84\n0\n2 N0=2\n5 N0=4 N1=1\n"
+    files = "skbuff_ext_cache/objects xfrm_state/objects xfrm_dst_cache/objects"
+    assert oracles.parse(f"{HEAD}{files}\n12288\n{counts}") == replace(STILL, routes=5)
+    assert oracles.parse(f"{HEAD}\n12800\n84 N0=84\n").taint == 512, "a warning"
+
+
+def test_a_count_that_is_missing_is_no_count() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        oracles.parse(f"{HEAD}skbuff_ext_cache/objects xfrm_state/objects\n0\n84\n0\n")
 
 
 @pytest.mark.parametrize(("after", "said"), [
@@ -74,7 +79,7 @@ def lab(**guests: Guest) -> SimpleNamespace:
 
 
 def test_what_comes_back_late_is_waited_for_and_what_does_not_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    still, more = (f"lo\n\n0\n{SLABINFO}xfrm_state {count} 9\n" for count in (0, 4))
+    still, more = (f"lo\n\nxfrm_state/objects\n0\n84 N0=84\n{count} N0={count}\n" for count in (0, 4))
     good = lab(a=Guest("a", [still, more, more, still]))
     before = oracles.look(good)  # type: ignore[arg-type]
     assert oracles.compare(good, before) == before  # type: ignore[arg-type]
