@@ -244,7 +244,7 @@ def judge_tests(claim: Claim, variant: str, results: Sequence[TestResult]) -> Ro
     verdict = verdict_of(chosen)
     bad = [f"{result.label}: {result.verdict}: {result.reason}" for result in chosen
            if result.verdict is not Verdict.PASS]
-    evidence = bad[0] if bad else f"{len(chosen)} test{'s' if len(chosen) > 1 else ''} passed"
+    evidence = bad[0] if bad else f"{len(chosen)} test{'s' * (len(chosen) != 1)} passed"
     return _row(claim, variant, verdict, evidence, bad)
 
 

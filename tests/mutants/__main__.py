@@ -149,17 +149,17 @@ def control(times: int) -> Iterator[str]:
     suites = [suite for part in SUITES for suite in part]
     alarms: list[str] = []
     for number in range(1, times + 1):
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            with ThreadPoolExecutor() as beside:
-                base = beside.submit(on_base, suites, folder)
-                alarm = " ".join(filter(None, (*judged(None, suites, folder), base.result())))
-            if alarm:
-                alarms.append(f"{number}: {alarm}")
-                kept = ROOT / "runs" / f"control-{time.strftime('%Y%m%d-%H%M%S')}"
-                shutil.copytree(folder, kept, symlinks=True)
-                print(f"{number}/{times}: what it left is in {kept}", flush=True)  # noqa: T201
-        print(f"{number}/{times} of the series itself: {alarm or 'passed'}", flush=True)  # noqa: T201
+        folder = ROOT / "runs" / f"control-{time.strftime('%Y%m%d-%H%M%S')}-{number}"
+        folder.mkdir(parents=True)
+        with ThreadPoolExecutor() as beside:
+            base = beside.submit(on_base, suites, folder)
+            alarm = " ".join(filter(None, (*judged(None, suites, folder), base.result())))
+        if alarm:
+            alarms.append(f"{number}: {alarm}")
+        else:
+            shutil.rmtree(folder)
+        print(f"{number}/{times} of the series itself: {f'{alarm} ({folder})' if alarm else 'passed'}",  # noqa: T201
+              flush=True)
         said = f"; false alarms: {'; '.join(alarms)}" if alarms else ""
         yield (f"The series itself: all these suites on base and patched, in `both`, {number} times in a row: "
                f"{number - len(alarms)} passed{said} (`python -m tests.mutants --control {number}`).")

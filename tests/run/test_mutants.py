@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import tests.mutants.__main__ as runner
 from harness.deadline import Deadline
 from harness.jobs.inputs import Inputs
 from harness.kernel.tree import prepare
@@ -52,6 +53,20 @@ def test_only_what_fails_of_the_mutant_kills_it(tmp_path: Path, code: int, rows:
                                        stderr="  1 s  a step\nharness: what is wrong\n  hint: do this\n")
     said, why = verdict(done, results)
     assert (bool(said), why) == (killed, error)
+
+
+def test_a_false_alarm_of_the_control_is_counted_and_its_evidence_kept(tmp_path: Path,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    patched = iter([("", ""), ("`test_x`: why", ""), ("", ""), ("", "exit code 3: why")])
+    base = iter(["", "", "base: `test_y`: FAIL: why", ""])
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    monkeypatch.setattr(runner, "judged", lambda *_: next(patched))
+    monkeypatch.setattr(runner, "on_base", lambda *_: next(base))
+    *_, last = lines = list(runner.control(4))
+    assert "1 times in a row: 1 passed (" in lines[0]
+    assert ("4 times in a row: 1 passed; false alarms: 2: `test_x`: why; 3: base: `test_y`: FAIL: why; "
+            "4: exit code 3: why (") in last
+    assert sorted(path.name[-1] for path in (tmp_path / "runs").iterdir()) == ["2", "3", "4"]
 
 
 def test_every_mutant_says_what_it_breaks() -> None:
