@@ -16,6 +16,7 @@ from pathlib import Path
 from harness.arch import Arch, native
 from harness.errors import UsageError
 from harness.vm import nic as nics
+from harness.vm import tsc
 from harness.vm.nic import Nic
 
 CONTROL_PORT = "harness.control"
@@ -113,11 +114,17 @@ def check(spec: MachineSpec) -> None:
 def cmdline(spec: MachineSpec) -> str:
     """The kernel command line: console, what to do on a panic (reset at once, which ends QEMU), what init needs."""
     words = [*spec.arch.console_args, *spec.arch.boot_args, "panic=-1", *_BY_ARCH.get(spec.arch.name, ()),
-             *_BY_ACCEL.get(spec.accel, ()), *_NO_SPARE_DEVICES, f"harness.name={spec.name}"]
+             *_BY_ACCEL.get(spec.accel, ()), *_clock(spec), *_NO_SPARE_DEVICES, f"harness.name={spec.name}"]
     mgmt = nics.mac_of(spec.name, MGMT)
     words.append(f"harness.mgmt={mgmt},{GUEST_ADDRESS}/{_MGMT_PREFIX}")
     words += [f"harness.nic={address},{name}" for name, address in nics.addresses(spec.name, spec.nics).items()]
     return " ".join([*words, *(("nokaslr",) if spec.gdb else ()), *spec.append])
+
+
+def _clock(spec: MachineSpec) -> tuple[str, ...]:
+    """What spares a kernel of x86 to measure its time stamp counter (`harness.vm.tsc`)."""
+    khz = tsc.khz() if spec.accel == "tcg" and spec.arch.srcarch == "x86" else None
+    return (f"tsc_early_khz={khz}",) if khz else ()
 
 
 def argv(spec: MachineSpec, wiring: Wiring, initrd: Path | None) -> tuple[str, ...]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ import pytest
 from harness import proc
 from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, InfraError, KernelError, UsageError
-from harness.vm import keys, ssh
+from harness.vm import keys, ssh, tsc
 from harness.vm.machine import Machine, boot, boot_all
 from harness.vm.nic import Nic
 from harness.vm.qemu import MachineSpec
@@ -30,6 +31,16 @@ TORTURE = [
     "{a,b}", "%s", "\x01\x7f", "ünïcödé ☃", "\\'", "\r", "end\n",
 ]
 RAW = [b"\xff", b"a\x80\xfe'b", bytes(range(1, 256))]
+
+
+def test_its_clock_runs_as_the_hosts(machine: Machine) -> None:
+    """Measured on a busy host, the rate was a hundredth of what it is, and the guest's time flew."""
+    khz = tsc.khz()
+    assert khz, "the tests run on x86"
+    said = machine.run("dmesg").stdout
+    found = re.findall(r"tsc: Detected ([0-9.]+) MHz (?:TSC|processor)", said)
+    assert float(found[-1]) * 1000 == pytest.approx(khz, rel=0.1), found
+    assert f"tsc_early_khz={khz}" in machine.get("/proc/cmdline").decode()
 
 
 def test_a_program_runs_and_its_output_comes_back(machine: Machine) -> None:

@@ -13,7 +13,7 @@ import pytest
 from harness import arch
 from harness.errors import UsageError
 from harness.vm import nic as nics
-from harness.vm import qemu
+from harness.vm import qemu, tsc
 from harness.vm.nic import Nic
 from harness.vm.qemu import MachineSpec, Wiring
 
@@ -111,6 +111,25 @@ def test_the_command_line_of_the_kernel() -> None:
 def test_programs_stay_where_they_are_only_where_each_move_has_to_be_translated() -> None:
     assert "norandmaps" in qemu.cmdline(replace(SPEC, accel="tcg")).split()
     assert "norandmaps" not in qemu.cmdline(replace(SPEC, accel="kvm")).split()
+
+
+def test_a_kernel_under_tcg_on_x86_is_told_the_rate_of_the_hosts_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu.tsc, "khz", lambda: 2596140)
+    assert "tsc_early_khz=2596140" in qemu.cmdline(replace(SPEC, accel="tcg")).split()
+    for other in (replace(SPEC, accel="kvm"), replace(SPEC, accel="tcg", arch=arch.get("arm64"))):
+        assert "tsc_early_khz" not in qemu.cmdline(other)
+    monkeypatch.setattr(qemu.tsc, "khz", lambda: None)
+    assert "tsc_early_khz" not in qemu.cmdline(replace(SPEC, accel="tcg"))
+
+
+@pytest.mark.parametrize(("cpuinfo", "khz"), [
+    ("flags\t\t: fpu tsc constant_tsc nopl\ncpu MHz\t\t: 1200.000\nbogomips\t: 5192.28\n", 2596140),
+    ("flags\t\t: fpu tsc nopl\nbogomips\t: 5192.28\n", None),
+    ("Features\t: fp asimd\nBogoMIPS\t: 50.00\n", None),
+    ("", None),
+], ids=["x86", "the rate changes", "arm64", "nothing"])
+def test_the_rate_is_read_where_it_is_one(cpuinfo: str, khz: int | None) -> None:
+    assert tsc.parse(cpuinfo) == khz
 
 
 def test_no_initrd_is_no_option() -> None:
