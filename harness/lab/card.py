@@ -8,7 +8,7 @@ Monitor commands: `set_link`, `device_del`, `device_add` and the event DEVICE_DE
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -187,15 +187,21 @@ class Card:
         return sum(name.startswith("rx-") for name in names), sum(name.startswith("tx-") for name in names)
 
     @contextmanager
-    def netem(self, **conditions: str) -> Iterator[None]:
+    def netem(self, **conditions: str) -> Iterator[Callable[..., None]]:
         """Treat what the guest sends badly for the block, in tc-netem(8)'s words: `loss="5%", delay="20ms"`.
 
         It is the guest's kernel that does it: where that must not be, let the topology's link lose and delay frames.
+
+        Yields:
+            What gives other conditions to what is sent from then on; what waits in the queue stays there.
         """
-        words = [word for name, value in conditions.items() for word in (name, *value.split())]
-        self.machine.run("tc", "qdisc", "replace", "dev", self.interface, "root", "netem", *words)
+        def treat(**conditions: str) -> None:
+            words = [word for name, value in conditions.items() for word in (name, *value.split())]
+            self.machine.run("tc", "qdisc", "replace", "dev", self.interface, "root", "netem", *words)
+
+        treat(**conditions)
         try:
-            yield
+            yield treat
         finally:
             self.machine.run("tc", "qdisc", "del", "dev", self.interface, "root")
 

@@ -2,15 +2,16 @@
 """MPTCP, the third user of extensions: its options travel with each buffer as one (struct mptcp_ext).
 
 Two links that share nothing. The client opens a connection over the upper one, is told of the server's address on the
-lower one, and adds a subflow there. Each link is slowed down, so that one alone does not do.
+lower one, and adds a subflow there. Each link is slowed down, so that the transfer has not ended before that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import count
+from typing import NamedTuple
 
 import pytest
 
@@ -24,7 +25,8 @@ pytestmark = [pytest.mark.topology("multipath"), pytest.mark.needs("MPTCP", "MPT
 FAMILIES = pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
 UPPER, LOWER = "lan0", "lan1"
 SIZE = 1_000_000
-RATE = "20mbit"
+PART = SIZE // 10
+CRAWL, RUN = "2mbit", "1gbit"
 PORTS = count(6001)
 """Each with its own: a connection that has ended keeps the server's port for a minute (TIME_WAIT)."""
 BOTH = (True, True)
@@ -34,7 +36,7 @@ OPTION, DSS = 30, 2
 
 
 @contextmanager
-def paths(lab: Lab, family: int, *, slow: bool = True) -> Iterator[tuple[Host, Host, str]]:
+def paths(lab: Lab, family: int) -> Iterator[tuple[Host, Host, str]]:
     """The client, the server, and the server's address to connect to; both know of the lower path, too."""
     client, server = lab["client"], lab["server"]
     with ExitStack() as stack:
@@ -47,9 +49,42 @@ def paths(lab: Lab, family: int, *, slow: bool = True) -> Iterator[tuple[Host, H
         # With a port the kernel listens itself: socat stops to listen with its first connection.
         server.run("ip", "mptcp", "endpoint", "add", address(server, LOWER, family), "dev", LOWER, "signal",
                    "port", next(PORTS))
-        for name in (UPPER, LOWER) if slow else ():
-            stack.enter_context(client.card(name).netem(rate=RATE))
         yield client, server, address(server, UPPER, family)
+
+
+class Running(NamedTuple):
+    """A transfer under way, and what gives each link other conditions."""
+
+    transfer: Future[traffic.Transfer]
+    links: Mapping[str, Callable[..., None]]
+
+    def finish(self, *names: str) -> traffic.Transfer:
+        """Let these links run, and wait for the end."""
+        for name in names:
+            self.links[name](rate=RUN)
+        return self.transfer.result()
+
+
+@contextmanager
+def carried_by_both(client: Host, server: Host, there: str, size: int) -> Iterator[Running]:
+    """A transfer, from when each link has carried a part of it to its end: the links crawl until then."""
+    with ExitStack() as stack:
+        links = {name: stack.enter_context(client.card(name).netem(rate=CRAWL)) for name in (UPPER, LOWER)}
+        before, counted = received(server), counters.netstat(server)
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        transfer = pool.submit(traffic.tcp, client, server, there, size=size, multipath=BOTH, seconds=90)
+        reached = " && ".join(f"[ $(cat /sys/class/net/{name}/statistics/rx_bytes) -gt {had + PART} ]"
+                              for name, had in before.items())
+        if not server.until(reached, 60):
+            got = {name: after - before[name] for name, after in received(server).items()}
+            pytest.fail(f"expected {PART} bytes on each link, saw {got} at the server; {transfer.result()}; "
+                        f"counted {counters.netstat(server).since(counted).nonzero}")
+        yield Running(transfer, links)
+
+
+def received(server: Host) -> dict[str, int]:
+    """Bytes that came in by each link."""
+    return {name: counters.interface(server, name)["rx.bytes"] for name in (UPPER, LOWER)}
 
 
 def address(host: Host, name: str, family: int) -> str:
@@ -68,12 +103,13 @@ def test_both_subflows_carry_data_and_say_so_both_ways(lab: Lab, family: int) ->
     with paths(lab, family) as (client, server, there):
         before = {name: counters.interface(client, name) for name in (UPPER, LOWER)}
         joined = counters.netstat(server)
-        with capturing(client, UPPER, "tcp") as upper, capturing(client, LOWER, "tcp") as lower:
-            transfer = traffic.tcp(client, server, there, size=SIZE, multipath=BOTH)
+        with (capturing(client, UPPER, "tcp") as upper, capturing(client, LOWER, "tcp") as lower,
+              carried_by_both(client, server, there, SIZE) as running):
+            transfer = running.finish(UPPER, LOWER)
         sent = {name: counters.interface(client, name).since(before[name])["tx.bytes"] for name in before}
         seen = counters.netstat(server).since(joined)
     assert transfer.whole, str(transfer)
-    assert min(sent.values()) > SIZE // 10, f"expected at least a tenth of {SIZE} bytes on each link, saw {sent}"
+    assert min(sent.values()) > PART, f"expected at least a tenth of {SIZE} bytes on each link, saw {sent}"
     assert seen["MPTcpExt.MPCapableSYNRX"] == seen["MPTcpExt.MPJoinAckRx"] == 1, seen.nonzero
     for capture, name in ((upper, UPPER), (lower, LOWER)):
         for host in (client, server):
@@ -84,24 +120,19 @@ def test_both_subflows_carry_data_and_say_so_both_ways(lab: Lab, family: int) ->
 @pytest.mark.parametrize("cut", [UPPER, LOWER], ids=["first-path", "second-path"])
 @FAMILIES
 def test_a_transfer_outlives_either_link(lab: Lab, family: int, cut: str) -> None:
-    size = 4 * SIZE
-    with paths(lab, family) as (client, server, there), ThreadPoolExecutor(1) as pool:
-        start = {name: counters.interface(server, name)["rx.bytes"] for name in (UPPER, LOWER)}
-        running = pool.submit(traffic.tcp, client, server, there, size=size, multipath=BOTH, seconds=90)
-        reached = " && ".join(f"[ $(cat /sys/class/net/{name}/statistics/rx_bytes) -gt {had + size // 8} ]"
-                              for name, had in start.items())
-        on_both = server.until(reached, 60)
-        so_far = counters.interface(server, cut)["rx.bytes"] - start[cut]
-        client.card(cut).carrier(False)
+    size, other = 4 * SIZE, LOWER if cut == UPPER else UPPER
+    with paths(lab, family) as (client, server, there), carried_by_both(client, server, there, size) as running:
+        card = client.card(cut)
+        card.carrier(False)
         try:
-            transfer = running.result()
+            card.await_carrier(False)
+            ended = running.transfer.done()
+            transfer = running.finish(other)
         finally:
-            client.card(cut).carrier(True)
-            server.card(cut).await_carrier(True)
-        total = counters.interface(server, cut)["rx.bytes"] - start[cut]
-    assert on_both, "the transfer did not reach both links before one was to be cut"
+            card.carrier(True)
+            card.await_carrier(True)
+    assert not ended, f"the transfer of {size} bytes had ended when {cut} lost its carrier"
     assert transfer.whole, str(transfer)
-    assert total - so_far < size // 4, f"{cut} was cut late: {so_far} bytes before, {total} in all"
 
 
 @FAMILIES
@@ -111,18 +142,19 @@ def test_subflows_may_be_protected(lab: Lab, family: int) -> None:
           ipsec.protected(client, server, ipsec.AES_GCM, "transport", family),
           capturing(client, UPPER, sent=True) as upper, capturing(client, LOWER, "tcp", sent=True) as lower):
         joined = counters.netstat(server)
-        transfer = traffic.tcp(client, server, there, size=SIZE, multipath=BOTH)
+        with carried_by_both(client, server, there, SIZE) as running:
+            transfer = running.finish(UPPER, LOWER)
         seen = counters.netstat(server).since(joined)
     assert transfer.whole, str(transfer)
     assert seen["MPTcpExt.MPJoinAckRx"] == 1, seen.nonzero
     hidden = sum(len(packet.payload) for packet in upper.packets if packet.protocol == ESP)
-    assert hidden > SIZE // 10, f"expected at least a tenth of {SIZE} bytes in ESP, saw {hidden}"
+    assert hidden > PART, f"expected at least a tenth of {SIZE} bytes in ESP, saw {hidden}"
     assert mapped(lower.packets, address(client, LOWER, family))
 
 
 @pytest.mark.parametrize("multipath", [(True, False), (False, True)], ids=["server-by-tcp", "client-by-tcp"])
 def test_where_one_side_knows_tcp_only_it_is_tcp(lab: Lab, multipath: tuple[bool, bool]) -> None:
-    with paths(lab, 4, slow=False) as (client, server, there), capturing(client, UPPER, "tcp") as upper:
+    with paths(lab, 4) as (client, server, there), capturing(client, UPPER, "tcp") as upper:
         transfer = traffic.tcp(client, server, there, size=SIZE // 10, multipath=multipath)
     assert transfer.whole, str(transfer)
     assert len(upper.packets) > 10
@@ -130,7 +162,7 @@ def test_where_one_side_knows_tcp_only_it_is_tcp(lab: Lab, multipath: tuple[bool
 
 
 def test_nothing_is_left_of_many_connections(lab: Lab) -> None:
-    with paths(lab, 4, slow=False) as (client, server, there):
+    with paths(lab, 4) as (client, server, there):
         traffic.tcp(client, server, there, size=SIZE, multipath=BOTH)  # what is made once is there
         before = {host.name: (slabs.count(host), counters.interface(host, UPPER)) for host in (client, server)}
         for _ in range(5):
