@@ -43,6 +43,7 @@ def boot_all(state: Run, machine: boots.Lab, variants: Sequence[str], nics: Sequ
                 state.progress.step(f"suite {suite.name} on {sides['patched'].name}{f' with {model}' if model else ''}")
                 running.append(stack.enter_context(machine.suite(suite, sides["patched"], model, sides)))
         _await_suites(state, running, 0)
+    state.rows += suites.never_ran(state.inputs.plan, state.lacking)
 
 
 def run_selftests(state: Run, machine: boots.Lab, variant: str, tests: Sequence[Selftest]) -> None:
@@ -94,6 +95,8 @@ def _await_suites(state: Run, running: list[suites.Running], most: int) -> None:
                 running.remove(ended)
                 with state.row("suite", ended.suite.name, ended.variant):
                     row = ended.row()
-                    if row is not None:
+                    if row is None:
+                        state.lacking[ended.suite.name, ended.variant] = ended.lacking
+                    else:
                         state.rows.append(row)
                         state.tests[ended.variant] = (*state.tests.get(ended.variant, ()), *row.tests)

@@ -32,6 +32,7 @@ class Run:
     comparisons: dict[str, Comparison] = field(default_factory=dict)
     sizes: dict[str, SizeReport] = field(default_factory=dict)
     tests: dict[str, tuple[TestResult, ...]] = field(default_factory=dict)
+    lacking: dict[tuple[str, str], str] = field(default_factory=dict)
     layouts: dict[tuple[str, str, tuple[str, ...]], Layout | Unmeasured] = field(default_factory=dict)
 
     @contextmanager

@@ -24,7 +24,7 @@ from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, UsageError
 from harness.lab import shapes
 from harness.lab.topology import RUNS_MODEL, Topology, from_json
-from harness.plan.plan import Suite
+from harness.plan.plan import Plan, Suite
 from harness.proc import Process
 from harness.vm.nic import DEFAULT_MODEL
 
@@ -177,6 +177,12 @@ class Running:
             return self._deadline.expired
         return True
 
+    @property
+    def lacking(self) -> str:
+        """What its tests need and the kernel lacks; empty where each applies."""
+        return "; ".join(dict.fromkeys(str(record["reason"]) for record in _records(Path(self._session.results))
+                                       if record["event"] == "not-applicable"))
+
     def row(self) -> Row | None:
         """Wait for its end; None where none of its tests applies to the variant (their `needs` marks say so)."""
         ended = ""
@@ -203,6 +209,24 @@ def started(suite: Suite, session: Session, *, deadline: Deadline) -> Iterator[R
             f"--rootdir={home}", f"--confcutdir={home}", str(suite.path)]
     with proc.spawn(argv, log=workdir / "pytest.log") as process:
         yield Running(suite, session, process, deadline)
+
+
+def never_ran(plan: Plan, lacking: Mapping[tuple[str, str], str]) -> tuple[Row, ...]:
+    """A row for each suite that the plan wants and that ran no test, as none applies where it was to run.
+
+    A suite that is kept to some variants is wanted on each of them, any other one on at least one of the plan's.
+
+    Args:
+        lacking: of suites and variants where no test applies, what the kernel lacks.
+    """
+    patched = tuple(variant.name for variant in plan.variants if "patched" in variant.sides)
+    rows = []
+    for suite in plan.suites:
+        unfit = [variant for variant in suite.variants or patched if (suite.name, variant) in lacking]
+        if suite.variants or len(unfit) == len(patched):
+            rows += [Row(kind="suite", id=suite.name, variant=variant, verdict=Verdict.FAIL,
+                         evidence=f"no test of it can run here: {lacking[suite.name, variant]}") for variant in unfit]
+    return tuple(rows)
 
 
 def _records(path: Path) -> Iterator[dict[str, object]]:

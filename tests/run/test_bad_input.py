@@ -92,6 +92,15 @@ def test_a_suite_that_collects_no_test_fails(run: Runner, derived_plan: PlanMake
     clear(ran, 1, "it contains no test")
 
 
+def test_a_suite_none_of_whose_tests_applies_fails(run: Runner, derived_plan: PlanMaker, tmp_path: Path) -> None:
+    (tmp_path / "test_unfit.py").write_text(
+        "import pytest\n\n@pytest.mark.needs('NO_SUCH')\ndef test_x(lab):\n    assert lab\n")
+    ran = run(derived_plan(suites=["test_unfit.py"]))
+    clear(ran, 1, "CONFIG_NO_SUCH")
+    (row,) = ran.rows("suite")
+    assert (row["verdict"], row["evidence"]) == ("FAIL", "no test of it can run here: the kernel lacks CONFIG_NO_SUCH")
+
+
 def test_a_suite_that_cannot_be_imported_says_why(run: Runner, derived_plan: PlanMaker, tmp_path: Path) -> None:
     (tmp_path / "test_import.py").write_text("import not_installed\n\ndef test_x():\n    assert True\n")
     ran = run(derived_plan(suites=["test_import.py"]))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from harness.jobs import suites
 from harness.jobs.suites import Session
 from harness.lab.shapes import PAIR
 from harness.lab.topology import to_json
-from harness.plan.plan import Suite
+from harness.plan.plan import Suite, read_plan
+from tests.conftest import PLAN
 
+CUSTOMER = read_plan(PLAN)
+NOWHERE = tuple(("test_mptcp.py", variant.name) for variant in CUSTOMER.variants)
 SUITE = Suite(name="tests/guest/s.py", path=Path("/abs/tests/guest/s.py"))
 
 
@@ -102,3 +106,18 @@ def test_a_session_round_trips_and_a_damaged_one_is_refused(tmp_path: Path) -> N
     (tmp_path / "session.json").write_text("{}")
     with pytest.raises(UsageError, match="not a session file"):
         Session.read(tmp_path / "session.json")
+
+
+@pytest.mark.parametrize(("lacking", "rows"), [
+    ((), ()),
+    ((("test_bridge.py", "none"),), ()),  # it runs on others
+    ((("test_ipsec.py", "xfrm"),), (("test_ipsec.py", "xfrm"),)),  # the plan wants it there
+    (NOWHERE, NOWHERE),
+])
+def test_a_suite_that_can_run_nowhere_fails(lacking: Sequence[tuple[str, str]],
+                                            rows: Sequence[tuple[str, str]]) -> None:
+    said = {(f"tests/guest/{file}", variant): "the kernel lacks CONFIG_X" for file, variant in lacking}
+    found = suites.never_ran(CUSTOMER, said)
+    assert tuple((row.id.rpartition("/")[2], row.variant) for row in found) == rows
+    assert all((row.verdict, row.evidence) == (Verdict.FAIL, "no test of it can run here: the kernel lacks CONFIG_X")
+               for row in found)
