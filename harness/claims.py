@@ -40,6 +40,9 @@ class Check(StrEnum):
     BUILDS = "builds"
 
 
+_BAD = (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE)
+"""The worst first: what keeps others from passing."""
+
 EXPECTATIONS: Mapping[Check, tuple[str, ...]] = {
     Check.OBJDIFF: ("identical", "changed"),
     Check.SIZE: ("smaller", "not-larger", "equal"),
@@ -234,18 +237,25 @@ def stepped_lines(row: Stepped, total: int) -> list[str]:
 
 
 def judge_tests(claim: Claim, variant: str, results: Sequence[TestResult]) -> Row:
-    """Judge by guest tests: every named one must have run on this variant and passed."""
-    chosen = [result for result in results
-              if any(result.id == name or result.id.startswith((f"{name}::", f"{name}[")) for name in claim.tests)]
-    unmatched = [name for name in claim.tests
-                 if not any(result.id == name or result.id.startswith((f"{name}::", f"{name}[")) for result in chosen)]
-    if unmatched:
-        return _row(claim, variant, Verdict.ERROR, f"{unmatched[0]} did not run on this variant")
-    verdict = verdict_of(chosen)
-    bad = [f"{result.label}: {result.verdict}: {result.reason}" for result in chosen
-           if result.verdict is not Verdict.PASS]
-    evidence = bad[0] if bad else f"{len(chosen)} test{'s' * (len(chosen) != 1)} passed"
-    return _row(claim, variant, verdict, evidence, bad)
+    """Judge by guest tests: every named one must have run on this variant and passed.
+
+    A name stands for all tests of a file or all parameters of a test, of which some may be skipped, but not all.
+    """
+    named = {name: [result for result in results
+                    if result.id == name or result.id.startswith((f"{name}::", f"{name}["))] for name in claim.tests}
+    chosen = list(dict.fromkeys(result for found in named.values() for result in found))
+    for name, found in named.items():
+        if not found:
+            return _row(claim, variant, Verdict.ERROR, f"{name} did not run on this variant")
+    bad = [f"{result.label}: {result.verdict}: {result.reason}" for result in _worst_first(chosen)]
+    verdict, passed = verdict_of(chosen), len(chosen) - len(bad)
+    if verdict is not Verdict.PASS:
+        return _row(claim, variant, verdict, bad[0], bad)
+    for name, found in named.items():
+        if verdict_of(found) is Verdict.SKIP:
+            return _row(claim, variant, Verdict.SKIP, f"{name} was skipped: {found[0].reason}", bad)
+    skipped = f", {len(bad)} skipped; {bad[0]}" if bad else ""
+    return _row(claim, variant, verdict, f"{passed} test{'s' * (passed != 1)} passed{skipped}", bad)
 
 
 def judge_layout(claim: Claim, variant: str, base: Layout | Unmeasured, patched: Layout | Unmeasured) -> Row:
@@ -308,17 +318,22 @@ def judge_suite(file: str, variant: str, results: Sequence[TestResult], seconds:
                    evidence=ended or "it contains no test", seconds=seconds, nic=nic)
     counts = {verdict: sum(result.verdict is verdict for result in results) for verdict in Verdict}
     said = ", ".join(f"{count} {verdict.lower()}" for verdict, count in counts.items() if count)
-    bad = [result for result in results if result.verdict is not Verdict.PASS]
+    bad = _worst_first(results)
     first = f"; {bad[0].id.partition('::')[2] or bad[0].id}: {bad[0].reason}" if bad else ""
     return Row(kind="suite", id=file, variant=variant, verdict=verdict_of(results), evidence=said + first,
                detail=tuple(line for result in bad for line in (f"{result.id}: {result.reason}", *result.detail)),
                tests=tuple(results), seconds=seconds, nic=nic)
 
 
+def _worst_first(results: Sequence[TestResult]) -> list[TestResult]:
+    """Those that did not pass: first what decides the verdict, skipped ones last."""
+    return [result for verdict in (*_BAD, Verdict.SKIP) for result in results if result.verdict is verdict]
+
+
 def verdict_of(results: Sequence[TestResult]) -> Verdict:
     """The worst of several results; SKIP only where all were skipped, ERROR where there is none."""
     seen = {result.verdict for result in results}
-    for verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE):
+    for verdict in _BAD:
         if verdict in seen:
             return verdict
     if Verdict.PASS in seen:

@@ -18,6 +18,7 @@ from harness.plan.topologies import NicUse
 
 _MORE_THAN_CORES = 1
 """Suites at once: the machines of a suite mostly wait for each other, and two suites left a fifth of two cores idle."""
+_NOT_RUN = "its suites were not run: "
 _LOOK_EVERY = 0.25
 """Seconds between looks at how far suites are."""
 
@@ -43,7 +44,7 @@ def boot_all(state: Run, machine: boots.Lab, variants: Sequence[str], nics: Sequ
                 state.progress.step(f"suite {suite.name} on {sides['patched'].name}{f' with {model}' if model else ''}")
                 running.append(stack.enter_context(machine.suite(suite, sides["patched"], model, sides)))
         _await_suites(state, running, 0)
-    state.rows += suites.never_ran(state.inputs.plan, state.lacking)
+    state.rows += suites.never_ran(state.inputs.plan, state.unfit)
 
 
 def run_selftests(state: Run, machine: boots.Lab, variant: str, tests: Sequence[Selftest]) -> None:
@@ -62,11 +63,18 @@ def run_selftests(state: Run, machine: boots.Lab, variant: str, tests: Sequence[
 def _on_models(state: Run, offered: Sequence[NicUse], variant: str) -> Iterator[tuple[Suite, str]]:
     """The suites of a variant, each with the NIC models it runs on; once, and with none, where it has no such NICs."""
     plan = state.inputs.plan
+    refused = "; ".join(f"{row.id}: {row.evidence.removeprefix(_NOT_RUN)}" for row in state.rows
+                        if (row.kind, row.variant) == ("nic", variant))
     for suite in (suite for suite in plan.suites if suite.runs_on(variant)):
-        if suites.has_nics_of_the_run(suite, plan.topologies):
-            yield from ((suite, use.model) for use in offered if use.covers(suite.name, variant))
-        else:
+        if not suites.has_nics_of_the_run(suite, plan.topologies):
             yield suite, ""
+            continue
+        models = [use.model for use in offered if use.covers(suite.name, variant)]
+        yield from ((suite, model) for model in models)
+        if not models:
+            state.unfit[suite.name, variant] = Row(
+                kind="suite", id=suite.name, variant=variant, verdict=Verdict.ERROR,
+                evidence=f"it has no NICs to run on: {refused or 'no model that is asked for is for it'}")
 
 
 def _offered(state: Run, machine: boots.Lab, build: Build, nics: Sequence[NicUse]) -> list[NicUse]:
@@ -79,7 +87,7 @@ def _offered(state: Run, machine: boots.Lab, build: Build, nics: Sequence[NicUse
         reason = machine.why_not(use.model, build)
         if reason:
             state.rows.append(Row(kind="nic", id=use.model, variant=build.variant, verdict=Verdict.SKIP,
-                                  evidence=f"its suites were not run: {reason}"))
+                                  evidence=f"{_NOT_RUN}{reason}"))
         else:
             offered.append(use)
     return offered
@@ -96,7 +104,7 @@ def _await_suites(state: Run, running: list[suites.Running], most: int) -> None:
                 with state.row("suite", ended.suite.name, ended.variant):
                     row = ended.row()
                     if row is None:
-                        state.lacking[ended.suite.name, ended.variant] = ended.lacking
+                        state.unfit[ended.suite.name, ended.variant] = ended.unfit
                     else:
                         state.rows.append(row)
                         state.tests[ended.variant] = (*state.tests.get(ended.variant, ()), *row.tests)

@@ -21,7 +21,11 @@ from harness.store.store import Store
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """A run under way: its inputs, where things go, and what is known so far."""
+    """A run under way: its inputs, where things go, and what is known so far.
+
+    Attributes:
+        unfit: by suite and variant, why no test of it could run there (`harness.jobs.suites.never_ran`).
+    """
 
     inputs: Inputs
     store: Store
@@ -32,7 +36,7 @@ class Run:
     comparisons: dict[str, Comparison] = field(default_factory=dict)
     sizes: dict[str, SizeReport] = field(default_factory=dict)
     tests: dict[str, tuple[TestResult, ...]] = field(default_factory=dict)
-    lacking: dict[tuple[str, str], str] = field(default_factory=dict)
+    unfit: dict[tuple[str, str], Row] = field(default_factory=dict)
     layouts: dict[tuple[str, str, tuple[str, ...]], Layout | Unmeasured] = field(default_factory=dict)
 
     @contextmanager

@@ -178,10 +178,12 @@ class Running:
         return True
 
     @property
-    def lacking(self) -> str:
-        """What its tests need and the kernel lacks; empty where each applies."""
-        return "; ".join(dict.fromkeys(str(record["reason"]) for record in _records(Path(self._session.results))
-                                       if record["event"] == "not-applicable"))
+    def unfit(self) -> Row:
+        """What to say where none of its tests applies, and it was to run here."""
+        reasons = dict.fromkeys(str(record["reason"]) for record in _records(Path(self._session.results))
+                                if record["event"] == "not-applicable")
+        return Row(kind="suite", id=self.suite.name, variant=self.variant, verdict=Verdict.FAIL,
+                   evidence=f"no test of it can run here: {'; '.join(reasons)}")
 
     def row(self) -> Row | None:
         """Wait for its end; None where none of its tests applies to the variant (their `needs` marks say so)."""
@@ -211,21 +213,20 @@ def started(suite: Suite, session: Session, *, deadline: Deadline) -> Iterator[R
         yield Running(suite, session, process, deadline)
 
 
-def never_ran(plan: Plan, lacking: Mapping[tuple[str, str], str]) -> tuple[Row, ...]:
-    """A row for each suite that the plan wants and that ran no test, as none applies where it was to run.
+def never_ran(plan: Plan, unfit: Mapping[tuple[str, str], Row]) -> tuple[Row, ...]:
+    """The rows of suites that the plan wants and that ran no test, as none could run where it was to.
 
     A suite that is kept to some variants is wanted on each of them, any other one on at least one of the plan's.
 
     Args:
-        lacking: of suites and variants where no test applies, what the kernel lacks.
+        unfit: by suite and variant, the row that says why no test can run there.
     """
     patched = tuple(variant.name for variant in plan.variants if "patched" in variant.sides)
     rows = []
     for suite in plan.suites:
-        unfit = [variant for variant in suite.variants or patched if (suite.name, variant) in lacking]
-        if suite.variants or len(unfit) == len(patched):
-            rows += [Row(kind="suite", id=suite.name, variant=variant, verdict=Verdict.FAIL,
-                         evidence=f"no test of it can run here: {lacking[suite.name, variant]}") for variant in unfit]
+        found = [unfit[suite.name, variant] for variant in suite.variants or patched if (suite.name, variant) in unfit]
+        if suite.variants or len(found) == len(patched):
+            rows += found
     return tuple(rows)
 
 

@@ -54,3 +54,11 @@ def test_suites_run_on_the_models_that_were_asked_for(run: Runner, derived_plan:
     assert "--nic virtio-net-pci --nic igb --nic vmxnet3 --nic rocker" in (ran.folder / "repeat.sh").read_text()
     for name in ("virtio-net-pci", "vmxnet3"):
         assert (ran.folder / "suites" / "patched-both" / "test_three" / name / "a" / "console.log").exists()
+
+
+def test_suites_that_can_have_no_nics_are_no_pass(run: Runner, derived_plan: PlanMaker, tmp_path: Path) -> None:
+    (tmp_path / "test_three.py").write_text(SUITE, encoding="utf-8")
+    ran = run(derived_plan(suites=["test_three.py"], more=MORE), "--nic", "rocker")
+    (row,) = ran.rows("suite")
+    assert (ran.code, row["verdict"]) == (3, "ERROR"), ran
+    assert row["evidence"].startswith("it has no NICs to run on: rocker: the kernel lacks CONFIG_")

@@ -93,6 +93,29 @@ def test_claims_on_tests(tests: tuple[str, ...], verdict: Verdict) -> None:
     assert claims.judge_tests(claim(*tests), "v", results).verdict is verdict
 
 
+SKIPPED = [result("s.py::a[1]", Verdict.PASS), result("s.py::a[2]", Verdict.SKIP), result("s.py::b", Verdict.SKIP),
+           result("s.py::c", Verdict.FAIL), result("s.py::d", Verdict.ERROR)]
+
+
+@pytest.mark.parametrize(("tests", "verdict", "evidence"), [
+    (("s.py::a",), Verdict.PASS, "1 test passed, 1 skipped; s.py::a[2]: SKIP: "),
+    (("s.py::b",), Verdict.SKIP, "s.py::b: SKIP: "),
+    (("s.py::a", "s.py::b"), Verdict.SKIP, "s.py::b was skipped: "),  # of b there is no evidence
+    (("s.py::a", "s.py::b", "s.py::c"), Verdict.FAIL, "s.py::c: FAIL: "),
+    (("s.py",), Verdict.FAIL, "s.py::c: FAIL: "),
+])
+def test_a_claim_on_tests_of_which_some_are_skipped(tests: tuple[str, ...], verdict: Verdict, evidence: str) -> None:
+    judged = claims.judge_tests(claim(*tests), "v", SKIPPED)
+    assert judged.verdict is verdict
+    assert judged.evidence.startswith(evidence)
+
+
+def test_a_suite_says_first_what_decides_it() -> None:
+    judged = claims.judge_suite("s.py", "v", SKIPPED, 1)
+    assert (judged.verdict, judged.evidence.partition("; ")[2]) == (Verdict.FAIL, "c: because")
+    assert list(judged.detail) == [f"s.py::{name}: because" for name in ("c", "d", "a[2]", "b")]
+
+
 def test_a_claim_on_tests_holds_on_every_nic_model_or_not_at_all() -> None:
     results = [replace(result("s.py::a", verdict), nic=nic) for nic, verdict in (
         ("e1000", Verdict.PASS), ("rtl8139", Verdict.FAIL))]
