@@ -67,6 +67,16 @@ class Outcome:
         """The names of its cases that failed."""
         return frozenset(case.name for case in self.cases if case.failed)
 
+    def lost(self, before: Outcome) -> list[str]:
+        """The names of cases that passed on another kernel and did not run on this one.
+
+        A name that is not found is one of them only where there are fewer results: a test may put figures into names.
+        """
+        ran = {case.name: not case.skipped for case in self.cases}
+        fewer = len(self.cases) < len(before.cases)
+        return [case.name for case in before.cases
+                if case.passed and not case.skipped and not ran.get(case.name, not fewer)]
+
 
 def packed(tests: Sequence[Selftest], tree: Path, content: str, *, arch: Arch, toolchain: Toolchain, store: Store,
            progress: Callable[[str], None]) -> dict[str, bytes]:
@@ -195,6 +205,7 @@ def compare(variant: str, tests: Sequence[Selftest], sides: Mapping[str, Mapping
 
 def _verdict(before: Outcome, after: Outcome) -> tuple[Verdict, str]:
     words = f"base: {_words(before)}; patched: {_words(after)}"
+    lost = after.lost(before)
     if after.verdict is Verdict.FAIL and before.verdict is Verdict.FAIL:
         if after.kernel and before.kernel:
             return Verdict.INCONCLUSIVE, f"the kernel fails before the series, too: {after.kernel}"
@@ -203,10 +214,18 @@ def _verdict(before: Outcome, after: Outcome) -> tuple[Verdict, str]:
         more = sorted(after.failed - before.failed)
         if more:
             return Verdict.FAIL, f"{more[0]} fails on patched only ({len(more)} such cases; others fail on both)"
+        if lost:
+            return Verdict.FAIL, f"{_no_longer(lost)}: {after.reason}"
         return Verdict.SKIP, f"fails before the series, too: {after.reason}"
     if after.verdict is Verdict.SKIP and before.verdict is Verdict.PASS:
         return Verdict.FAIL, f"no longer runs: {words}"
+    if after.verdict is Verdict.PASS and lost:
+        return Verdict.FAIL, _no_longer(lost)
     return after.verdict, after.reason if before.verdict is after.verdict and after.reason else words
+
+
+def _no_longer(lost: Sequence[str]) -> str:
+    return f"{lost[0]} passes on base and does not run on patched ({len(lost)} such cases)"
 
 
 def _verdict_alone(after: Outcome) -> tuple[Verdict, str]:

@@ -131,12 +131,16 @@ def test_who_is_killed_before_the_time_is_up_was_not_slow() -> None:
 TEST = Selftest(collection="net", name="one.sh", seconds=45)
 PASS, FAIL = Outcome(verdict=Verdict.PASS), Outcome(verdict=Verdict.FAIL, reason="exit code 1", said=("no",))
 SKIP = Outcome(verdict=Verdict.SKIP, reason="no jq")
+HUNG = Outcome(verdict=Verdict.FAIL, reason="still running")
 OOPS = Outcome(verdict=Verdict.FAIL, reason="dut: oops: f", kernel="dut: oops: f")
 
 
-def cases(**passed: bool) -> Outcome:
-    return Outcome(verdict=Verdict.FAIL, reason="1 cases failed",
-                   cases=tuple(Case(name=name, passed=ok) for name, ok in passed.items()))
+def cases(**passed: bool | None) -> Outcome:
+    """What failed (False), passed (True), or was skipped (None)."""
+    failed = False in passed.values()
+    return Outcome(verdict=Verdict.FAIL if failed else Verdict.PASS, reason="1 cases failed" if failed else "",
+                   cases=tuple(Case(name=name, passed=ok is not False, directive="SKIP" if ok is None else "")
+                               for name, ok in passed.items()))
 
 
 @pytest.mark.parametrize(("base", "patched", "verdict", "evidence"), [
@@ -153,6 +157,13 @@ def cases(**passed: bool) -> Outcome:
     (cases(a=False, b=True), cases(a=False, b=False), Verdict.FAIL,
      "b fails on patched only (1 such cases; others fail on both)"),
     (cases(a=False, b=False), cases(a=False, b=True), Verdict.SKIP, "fails before the series, too: 1 cases failed"),
+    (cases(a=False, b=True), HUNG, Verdict.FAIL,
+     "b passes on base and does not run on patched (1 such cases): still running"),
+    (cases(a=True, b=True), cases(a=True), Verdict.FAIL, "b passes on base and does not run on patched (1 such cases)"),
+    (cases(a=True, b=True), cases(a=True, b=None), Verdict.FAIL,
+     "b passes on base and does not run on patched (1 such cases)"),
+    (cases(a=True, b_12ms=True), cases(a=True, b_13ms=True), Verdict.PASS, "base: PASS; patched: PASS"),
+    (cases(a=True, b=None), cases(a=True), Verdict.PASS, "base: PASS; patched: PASS"),
 ])
 def test_a_failure_is_the_series_fault_only_where_base_has_none(
         base: Outcome, patched: Outcome, verdict: Verdict, evidence: str) -> None:
