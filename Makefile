@@ -33,7 +33,7 @@ bench: ## measure, and write the table of docs/benchmarks.md
 	@ci/setup dev
 	@$(BIN)/python -m tests.bench
 
-mutants: ## run the series with one fault each, and write the table of docs/mutants.md (an hour or two)
+mutants: ## run the series with one fault each, and write the table of docs/mutants.md (about an hour)
 	@ci/setup dev
 	@$(BIN)/python -m tests.mutants
 
