@@ -7,7 +7,7 @@ No evidence is never a pass. A verdict always comes with the few words of eviden
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -148,9 +148,9 @@ class Row:
     nic: str = ""
 
 
-def exit_code(rows: Sequence[Row]) -> ExitCode:
-    """The command's exit code for a whole run: the worst row decides; no rows is the lab's failure."""
-    seen = {row.verdict for row in rows}
+def exit_code(verdicts: Iterable[Verdict]) -> ExitCode:
+    """The command's exit code for all that it judged: the worst decides; where nothing passed, the lab has failed."""
+    seen = set(verdicts)
     for verdict, code in ((Verdict.FAIL, ExitCode.FAILED), (Verdict.ERROR, ExitCode.LAB),
                           (Verdict.INCONCLUSIVE, ExitCode.INCONCLUSIVE)):
         if verdict in seen:

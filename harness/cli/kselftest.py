@@ -65,4 +65,4 @@ def kselftest(plan: Path, tests: tuple[str, ...], variant: str, arch: str | None
         console = Console(highlight=False)
         terminal.show_rows(f"selftests on {variant}", rows, console)
         terminal.show_detail(rows, console)
-    sys.exit(exit_code(rows))
+    sys.exit(exit_code(row.verdict for row in rows))

@@ -5,17 +5,23 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from harness.claims import Verdict, exit_code
 from harness.cli import common
 from harness.cli.common import ACCEL, ARCH, CACHE, PLAN, QUIET, SIDE
 from harness.cli.prepare import prepare
 from harness.errors import ExitCode
 
-_CODES = {0: ExitCode.PASSED, 1: ExitCode.FAILED, 2: ExitCode.INTERRUPTED, 4: ExitCode.USAGE, 5: ExitCode.USAGE}
-"""Ours for pytest's (pytest.ExitCode); no test collected is wrong usage."""
+if TYPE_CHECKING:
+    import pytest
+
+_CODES = {2: ExitCode.USAGE, 4: ExitCode.USAGE, 5: ExitCode.USAGE}
+"""Ours for pytest's (pytest.ExitCode) where no test was judged: a file that is no Python, and that holds no test."""
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -46,18 +52,36 @@ def test(plan: Path, variant: str, arch: str | None, side: str, out: Path | None
     session = ready.lab.session(ready.built, folder, nic or DEFAULT_MODEL, ready.sides)
     session.write(folder / "session.json")
     Path(session.results).touch()
+    interrupts = _Interrupts()
     code = pytest.main(["-p", "harness.pytest_plugin", f"--harness-session={folder}/session.json",
-                        "-p", "no:cacheprovider", "--override-ini=addopts=", *words])
+                        "-p", "no:cacheprovider", "--override-ini=addopts=", *words], plugins=[interrupts])
     if not quiet:
         click.echo(f"consoles and results: {folder}", err=True)
-    for line in _unearned(Path(session.results)) if code == 0 else ():
-        click.echo(f"harness: {line}", err=True)
-        code = pytest.ExitCode.TESTS_FAILED
-    sys.exit(_CODES.get(code, ExitCode.LAB))
+    if interrupts.seen:
+        sys.exit(ExitCode.INTERRUPTED)
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        sys.exit(_CODES.get(code, ExitCode.LAB))
+    rows = [json.loads(line) for line in Path(session.results).read_text(encoding="utf-8").splitlines()]
+    ended = [row for row in rows if row["event"] == "finished"]
+    if code == pytest.ExitCode.OK:
+        _say_what_pytest_does_not(ended)
+    judged = exit_code(Verdict(row["verdict"]) for row in ended)
+    sys.exit(ExitCode.LAB if judged is ExitCode.PASSED and code != pytest.ExitCode.OK else judged)
 
 
-def _unearned(results: Path) -> list[str]:
-    """Tests that passed for pytest and have earned no pass: those that assert nothing."""
-    rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
-    return [f"{row['id'].partition('::')[2]}: {row['reason']}" for row in rows
-            if row["event"] == "finished" and row["verdict"] not in ("PASS", "SKIP")]
+class _Interrupts:
+    """Knows whether pytest was interrupted; where a file cannot be read it is, too, by itself (Session.Interrupted)."""
+
+    seen = False
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self.seen = excinfo.type is KeyboardInterrupt
+
+
+def _say_what_pytest_does_not(ended: Sequence[Mapping[str, str]]) -> None:
+    """Name the tests that passed for it and have earned no pass, and say where there is none that passed."""
+    for row in ended:
+        if row["verdict"] not in (Verdict.PASS, Verdict.SKIP):
+            click.echo(f"harness: {row['id'].partition('::')[2]}: {row['reason']}", err=True)
+    if all(row["verdict"] == Verdict.SKIP for row in ended):
+        click.echo(f"harness: no test passed: {'each was skipped' if ended else 'none was run'}", err=True)

@@ -49,7 +49,7 @@ class RunReport:
 
     @property
     def code(self) -> ExitCode:
-        return self.error_code if self.error_code is not None else exit_code(self.rows)
+        return self.error_code if self.error_code is not None else exit_code(row.verdict for row in self.rows)
 
 
 def to_json(report: RunReport) -> dict[str, object]:

@@ -88,10 +88,13 @@ def test_a_failing_test_shows_the_console_and_what_the_kernel_reported_in_its_ti
 
 
 @pytest.mark.parametrize(("text", "words", "code"), [
-    ("def test_nothing_asserted(machine):\n    machine.run('true')\n", (), 1),
+    ("def test_nothing_asserted(machine):\n    machine.run('true')\n", (), 3),
+    ("import pytest\n\ndef test_it():\n    pytest.skip('no')\n    assert True\n", (), 3),
+    ("def test_it():\n    assert 1 / 0\n", (), 3),
     ("def test_it(machine):\n    assert machine\n", ("-k", "another"), 2),
     ("def test_it(machine):\n    assert machine\n", ("--no-such-option",), 2),
-], ids=["asserts nothing", "selects nothing", "an unknown option"])
+    ("def test_it(machine:\n", (), 2),
+], ids=["asserts nothing", "skips", "is wrong", "selects nothing", "an unknown option", "no Python"])
 def test_what_is_no_pass(patched_both: Build, tmp_path: Path, text: str, words: tuple[str, ...], code: int) -> None:
     done = run(tmp_path, text, *words)
     assert done.returncode == code, done.stdout + done.stderr

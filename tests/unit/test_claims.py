@@ -10,14 +10,10 @@ from typing import Any
 import pytest
 
 from harness import claims
-from harness.claims import Check, Claim, LayoutStatement, Row, TestResult, Verdict
+from harness.claims import Check, Claim, LayoutStatement, TestResult, Verdict
 from harness.compare.layout import Layout, Member, Unmeasured
 from harness.compare.size import Figure, SectionSizes, SizeDelta, SizeReport
 from harness.errors import ExitCode
-
-
-def row(verdict: Verdict) -> Row:
-    return Row(kind="claim", id="C", variant="v", verdict=verdict, evidence="")
 
 
 def result(name: str, verdict: Verdict) -> TestResult:
@@ -34,7 +30,7 @@ def result(name: str, verdict: Verdict) -> TestResult:
     ([Verdict.ERROR, Verdict.FAIL, Verdict.PASS], ExitCode.FAILED),
 ])
 def test_exit_codes(verdicts: Sequence[Verdict], code: ExitCode) -> None:
-    assert claims.exit_code([row(verdict) for verdict in verdicts]) == code
+    assert claims.exit_code(verdicts) == code
 
 
 def test_a_suite_that_ran_no_test_fails() -> None:
