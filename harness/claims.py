@@ -247,6 +247,8 @@ def judge_tests(claim: Claim, variant: str, results: Sequence[TestResult]) -> Ro
     for name, found in named.items():
         if not found:
             return _row(claim, variant, Verdict.ERROR, f"{name} did not run on this variant")
+    if not chosen:
+        return _row(claim, variant, Verdict.ERROR, "the claim names no test")
     bad = [f"{result.label}: {result.verdict}: {result.reason}" for result in _worst_first(chosen)]
     verdict, passed = verdict_of(chosen), len(chosen) - len(bad)
     if verdict is not Verdict.PASS:

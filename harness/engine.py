@@ -108,7 +108,7 @@ def write(report: RunReport, out: Path) -> None:
 def _steps(state: Run, variants: Sequence[str], accel: str, nics: Sequence[NicUse]) -> None:
     plan = state.inputs.plan
     for suite in plan.suites:
-        suites.check(suite, plan.topologies)
+        suites.check(suite, plan.topologies, plan.claims)
     state.inputs = applied(state.inputs, store=state.store, progress=state.progress)
     if state.inputs.fuzz:
         state.rows.append(Row(kind="series", id="fuzz", variant="", verdict=Verdict.PASS, detail=state.inputs.fuzz,

@@ -15,11 +15,12 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from harness import claims, proc
-from harness.claims import Row, TestResult, Verdict
+from harness.claims import Claim, Row, TestResult, Verdict
 from harness.deadline import Deadline
 from harness.errors import DeadlineExpired, UsageError
 from harness.lab import shapes
@@ -104,11 +105,14 @@ class Session:
             raise UsageError(f"not a session file: {error}", where=str(path)) from error
 
 
-def check(suite: Suite, topologies: Sequence[Topology] = ()) -> None:
-    """Refuse a suite file that is no Python, holds no test or asks for an unknown topology, before anything is built.
+def check(suite: Suite, topologies: Sequence[Topology] = (), claims_on: Sequence[Claim] = ()) -> None:
+    """Refuse a suite file that is no Python, or lacks what is asked for, before anything is built.
+
+    It must hold a test, ask for topologies that there are, and hold the tests that claims name.
 
     Args:
         topologies: the plan's, besides the ready-made ones.
+        claims_on: the plan's claims.
 
     Raises:
         UsageError: says which and where.
@@ -122,6 +126,13 @@ def check(suite: Suite, topologies: Sequence[Topology] = ()) -> None:
     if not names:
         raise UsageError("the suite contains no test", where=str(suite.path),
                          hint="a test is a function whose name starts with test_")
+    for claim in claims_on:
+        for file, _, test in (name.partition("::") for name in claim.tests):
+            wanted = test.partition("[")[0].rpartition("::")[2]
+            if file == suite.name and wanted and wanted not in names:
+                near = get_close_matches(wanted, names, n=1)
+                raise UsageError(f"claim {claim.id} is checked by {wanted}, which is no test of this suite",
+                                 where=str(suite.path), hint=f"did you mean {near[0]}?" if near else "")
     topology_of(suite, topologies)
 
 

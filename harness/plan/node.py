@@ -97,8 +97,14 @@ class Node:
         return self.node.tag == "tag:yaml.org,2002:null"
 
     def items(self) -> tuple[Node, ...]:
-        """Its elements; a single value counts as a list of one."""
+        """Its elements, at least one; a single value counts as a list of one.
+
+        An empty list is refused: a claim with no variant would be judged nowhere, and nobody would notice.
+        """
         if isinstance(self.node, yaml.SequenceNode):
+            if not self.node.value:
+                raise UsageError(f"`{self.key}` is an empty list", where=self.where,
+                                 hint="put something in, or leave the key out")
             return tuple(Node(file=self.file, node=child, key=self.key) for child in self.node.value)
         if isinstance(self.node, yaml.ScalarNode):
             return (self,)

@@ -184,6 +184,7 @@ def _plan(root: Node, arch: str) -> Plan:
     compared = tuple(variant.name for variant in variants if variant.sides == SIDES)
     control = _with_base(entries["control"], names, compared) if "control" in entries else ""
     suites = _suites(entries["suites"], names) if "suites" in entries else ()
+    run_on = {suite.name: tuple(filter(suite.runs_on, names)) for suite in suites}
     return Plan(
         path=root.file.resolve(), name=_name(root.file.resolve()), source=_source(entries["source"]),
         base=_series(entries["base"]) if "base" in entries else (), series=_series(entries["series"]),
@@ -191,8 +192,9 @@ def _plan(root: Node, arch: str) -> Plan:
         arch=arch,
         cc=entries["cc"].matching(r"[\w.+-]+", "a compiler, as `gcc-12` or `clang`") if "cc" in entries else "gcc",
         make_vars=_make_vars(entries["make_vars"]) if "make_vars" in entries else (),
-        variants=variants, claims=read_claims(entries["claims"], names, compared, arch) if "claims" in entries else (),
-        suites=suites, control=control, lab=_lab(entries["lab"]) if "lab" in entries else LabSpec(),
+        variants=variants, suites=suites, control=control,
+        claims=read_claims(entries["claims"], names, compared, arch, run_on) if "claims" in entries else (),
+        lab=_lab(entries["lab"]) if "lab" in entries else LabSpec(),
         nics=read_nics(entries["nics"], tuple(suite.name for suite in suites), names) if "nics" in entries
         else (NicUse(model=DEFAULT_MODEL),),
         topologies=read_topologies(entries["topologies"]) if "topologies" in entries else (),

@@ -48,7 +48,7 @@ def read_nics(node: Node, suites: tuple[str, ...], variants: tuple[str, ...]) ->
     """
     if not node.is_mapping:
         models = tuple(item.choice(_model_names()) for item in node.items())
-        if not models or len(set(models)) < len(models):
+        if len(set(models)) < len(models):
             raise node.wrong("NIC models, each once")
         return tuple(NicUse(model=model) for model in models)
     found = []

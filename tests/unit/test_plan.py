@@ -61,8 +61,8 @@ def test_a_variant_that_only_the_series_makes_possible(tmp_path: Path) -> None:
     text = GOOD.replace("claims:\n", """\
   new: {fragments: [net], only: patched}
 claims:
-  C5: {says: it works, check: tests, variants: [new], tests: [a.py::b]}
-""")
+  C5: {says: it works, check: tests, variants: [new], tests: [tests/guest/test_link.py::b]}
+""") + "suites: [tests/guest/test_link.py]\n"
     read = read_plan(plan(tmp_path, text))
     assert [row.sides for row in read.variants] == [("base", "patched"), ("patched",)]
     assert read.compared(()) == read.compared(("none",)) == ("none",)
@@ -106,6 +106,13 @@ def test_a_small_plan_has_defaults(tmp_path: Path) -> None:
     ("check: objdiff", "check: objdump", 6,
      "`check` must be one of objdiff, size, layout, tests, builds, not the value"),
     ("variants: [none]", "variants: [nono]", 6, "must be one of none, not the value 'nono'"),
+    ("variants: [none]", "variants: []", 6, "`variants` is an empty list"),
+    ("variants: [none]", "variants: [none], arch: []", 6, "`arch` is an empty list"),
+    ("check: objdiff, variants: [none], expect: identical", "check: tests, variants: [none], tests: []", 6,
+     "`tests` is an empty list"),
+    ("check: objdiff, variants: [none], expect: identical}",
+     "check: tests, variants: [none], tests: [tests/guest/test_lint.py::a]}\nsuites: [tests/guest/test_link.py]", 6,
+     "tests/guest/test_lint.py is no suite of this plan[\\s\\S]*did you mean tests/guest/test_link.py"),
     ("[qemu-x86_64, net]", "[qemu-x86_64, nett]", 4, "no fragment 'nett'[\\s\\S]*did you mean net"),
     ("[qemu-x86_64, net]", "{a: b}", 4, "unknown key `a` in `none`"),
     ("[qemu-x86_64, net]", "{only: patched}", 4, "`none` lacks `fragments`"),
@@ -208,7 +215,7 @@ def test_a_claim_on_a_layout(tmp_path: Path) -> None:
     ("header: linux/skbuff.h", "header: <linux/skbuff.h>", 12, "`header` must be a header, as `linux/skbuff.h`"),
     ("header: linux/skbuff.h", 'header: "a.h>\\nint x;//"', 12, "`header` must be a header"),
     ("header: linux/skbuff.h", "header: /etc/passwd", 12, "`header` must be a header"),
-    ("header: linux/skbuff.h", "header: []", 12, "`header` must be a header"),
+    ("header: linux/skbuff.h", "header: []", 12, "`header` is an empty list"),
     ("size_delta: -8", "size_delta: small", 13, "`size_delta` must be a whole number"),
     ("size_delta: -8", "size_delta: -8.5", 13, "`size_delta` must be a whole number"),
     ("member: active_extensions", "member: [a]", 14, "`member` must be text"),
@@ -364,7 +371,8 @@ def test_a_nic_model_may_be_for_some_suites_in_some_variants(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("text", "words"), [
     ("nics: [e1000, e1000]\n", "NIC models, each once"),
-    ("nics: []\n", "NIC models, each once"),
+    ("nics: []\n", "`nics` is an empty list"),
+    ("nics: {e1000: {variants: []}}\n", "`variants` is an empty list"),
     ("nics: {}\n", "NIC models"),
     ("nics: [ne3000]\n", "one of virtio-net-pci, e1000"),
     ("nics: {e1001: }\n", "did you mean `e1000"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.claims import Row, Verdict
+from harness.claims import Check, Claim, Row, Verdict
 from harness.errors import UsageError
 from harness.jobs import suites
 from harness.jobs.suites import Session
@@ -74,6 +74,16 @@ def test_files_that_are_no_suites(tmp_path: Path, text: str, message: str) -> No
 def suite(tmp_path: Path, text: str) -> Suite:
     (tmp_path / "s.py").write_text(text)
     return Suite(name="s.py", path=tmp_path / "s.py")
+
+
+def test_a_claim_on_a_test_that_the_suite_has_not_is_refused(tmp_path: Path) -> None:
+    asks = suite(tmp_path, "class TestAll:\n    def test_ping(self): pass\n")
+    named = [Claim(id="C1", says="", check=Check.TESTS, variants=("v",), expect="pass", tests=(f"s.py{test}", "t.py"))
+             for test in ("", "::TestAll::test_ping", "::TestAll::test_ping[ipv4]", "::TestAll::test_pink")]
+    suites.check(asks, (), named[:3])
+    with pytest.raises(UsageError, match="claim C1 is checked by test_pink, which is no test of this suite") as caught:
+        suites.check(asks, (), named)
+    assert (caught.value.where, caught.value.hint) == (str(asks.path), "did you mean test_ping?")
 
 
 def test_an_unknown_topology_is_refused_before_anything_is_built(tmp_path: Path) -> None:
