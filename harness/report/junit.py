@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from harness.claims import Row, Verdict
+from harness.claims import Row, Verdict, verdict_of
 from harness.report.model import RunReport, clean
 
 _ELEMENTS = {Verdict.FAIL: "failure", Verdict.ERROR: "error", Verdict.INCONCLUSIVE: "error", Verdict.SKIP: "skipped"}
@@ -38,11 +38,17 @@ def to_junit(report: RunReport) -> bytes:
 
 
 def _cases(suite: ET.Element, row: Row) -> None:
+    """The tests of a suite, and the row itself where they do not say what it does.
+
+    A suite that crashed when all its tests had passed is no pass; of one of the kernel's own tests a row has what it
+    earned before the series and after it, and neither alone says what the series did.
+    """
     place = ".".join(filter(None, (row.id, row.variant, row.nic)))
-    if not row.tests:
+    tests = row.tests if row.kind == "suite" else ()
+    if verdict_of(tests) is not row.verdict or not tests:
         _case(suite, place if row.nic else row.id, row.variant or row.kind, row.verdict, row.evidence, row.detail,
               row.seconds)
-    for test in row.tests:
+    for test in tests:
         _case(suite, place, test.id.partition("::")[2] or test.id, test.verdict, test.reason,
               test.detail, test.seconds)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -54,6 +55,20 @@ def test_junit_has_a_case_for_each_guest_test() -> None:
     tests = (TestResult(id="s.py::a", verdict=Verdict.PASS), TestResult(id="s.py::b", verdict=Verdict.FAIL, reason="x"))
     read = xml(report(row(Verdict.FAIL, kind="suite", id="s.py", tests=tests)))
     assert (read.tests, read.failures) == (2, 1)
+
+
+@pytest.mark.parametrize(("kind", "verdict", "tests", "counts"), [
+    ("suite", Verdict.ERROR, (Verdict.PASS,), (2, 0, 1, 0)),  # it crashed at its end
+    ("suite", Verdict.PASS, (Verdict.PASS, Verdict.SKIP), (2, 0, 0, 1)),
+    ("selftest", Verdict.FAIL, (Verdict.PASS, Verdict.SKIP), (1, 1, 0, 0)),  # it no longer runs
+    ("selftest", Verdict.SKIP, (Verdict.FAIL, Verdict.FAIL), (1, 0, 0, 1)),  # it fails before the series, too
+    ("selftest", Verdict.PASS, (Verdict.FAIL, Verdict.PASS), (1, 0, 0, 0)),
+])
+def test_junit_says_of_a_row_what_the_row_does(kind: str, verdict: Verdict, tests: Sequence[Verdict],
+                                               counts: tuple[int, ...]) -> None:
+    results = tuple(TestResult(id=f"s.py::{number}", verdict=earned) for number, earned in enumerate(tests))
+    read = xml(report(row(verdict, kind=kind, tests=results)))
+    assert (read.tests, read.failures, read.errors, read.skipped) == counts
 
 
 def test_every_form_names_the_nic_model_that_a_suite_ran_on() -> None:
