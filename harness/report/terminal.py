@@ -21,9 +21,10 @@ _DETAIL_LINES = 12
 
 
 def show(report: RunReport, console: Console) -> None:
-    """Print the table, the claims' sentences, and the detail of every row that did not pass."""
+    """Print the table, the sentences of the claims in it, and the detail of every row that did not pass."""
     show_rows(report.plan, report.rows, console)
-    for claim in report.claims:
+    judged = {row.id for row in report.rows if row.kind == "claim"}
+    for claim in (claim for claim in report.claims if claim.id in judged):
         console.print(f"{escape(claim.id)}: {escape(clean(claim.says))}", style="dim")
     console.print(f"sandbox: {escape(clean(report.sandbox))}", style="dim")
     show_detail(report.rows, console)

@@ -137,3 +137,8 @@ def test_no_text_breaks_a_form_or_reaches_the_terminal_raw(text: str) -> None:
     xml(value)
     out = shown(value)
     assert not set(out) & set("\x1b\x07\x08\x00\x9b\u202e")
+
+
+def test_only_claims_that_were_judged_are_told() -> None:
+    assert "C1: no [bold]change[/]" in shown(report(row(Verdict.PASS)))
+    assert "C1: " not in shown(report(row(Verdict.PASS, kind="boot", id="base/none")))
