@@ -26,7 +26,7 @@ from harness.cli import klog as cli_klog
 from harness.cli import kselftest as cli_kselftest
 from harness.cli import tests as cli_tests
 from harness.cli.common import ACCEL, ARCH, CACHE, JSON, PLAN, QUIET, VARIANT, open_store
-from harness.errors import ExitCode, HarnessError
+from harness.errors import ExitCode, HarnessError, UsageError
 
 _REQUIRE_SANDBOX = click.option(
     "--require-sandbox", is_flag=True, expose_value=False,
@@ -137,6 +137,8 @@ def build(plan: Path, variants: tuple[str, ...], arch: str | None, side: str, ea
         sys.exit(ExitCode.PASSED if clean else ExitCode.FAILED)
     configs = [(where, builds.configure(inputs, where, name, store=store, progress=progress))
                for name in names for where in read.variant(name).sides if side in ("both", where)]
+    if not configs:
+        raise UsageError(f"{', '.join(names)}: no {side} to build", where=str(read.path), hint="see `only` in the plan")
     found = [builds.build(inputs, where, config, store=store, progress=progress) for where, config in configs]
     if as_json:
         click.echo(json.dumps([{"name": item.name, "out": str(item.out), "image": str(item.image),

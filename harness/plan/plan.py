@@ -148,13 +148,17 @@ class Plan:
         """Those of the named variants, or of all where none is named, whose base is compared with patched.
 
         Raises:
-            UsageError: the plan has no such variant; a named one has no base.
+            UsageError: the plan has no such variant; a named one, or every one, has no base.
         """
         alone = [name for name in names if self.variant(name).sides != SIDES]
         if alone:
             raise UsageError(f"variant {alone[0]} has no base to compare with", where=str(self.path),
                              hint="it says `only: patched`")
-        return tuple(names) or tuple(row.name for row in self.variants if row.sides == SIDES)
+        found = tuple(names) or tuple(row.name for row in self.variants if row.sides == SIDES)
+        if not found:
+            raise UsageError("no variant of this plan has a base to compare with", where=str(self.path),
+                             hint="each says `only: patched`")
+        return found
 
 
 def read_plan(path: Path, arch: str = "") -> Plan:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,8 @@ claims:
         read.compared(("none", "new"))
     with pytest.raises(UsageError, match="no variant 'old'"):
         read.compared(("old",))
+    with pytest.raises(UsageError, match="no variant of this plan has a base"):
+        replace(read, variants=read.variants[1:]).compared(())
 
 
 def test_the_plan_with_the_original_commits_reads() -> None:
