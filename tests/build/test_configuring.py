@@ -64,11 +64,12 @@ def test_an_option_that_was_not_honoured_stops_the_run_with_its_reason(
 
 
 @pytest.mark.parametrize(("arch", "lines", "said"), [
-    ("arm64", "CONFIG_ARM64_PTR_AUHT=y\nCONFIG_ARM64_PTR_AUTH_KERNEL=y\nCONFIG_X86_PAE=y\nCONFIG_OF=n\n",
-     [r"no such symbol in this tree; did you mean ARM64_PTR_AUTH\?",
-      r"depends on .*ARM64_PTR_AUTH \(=n\)",
-      r"this architecture has no such symbol; another has, at arch/x86/Kconfig:\d+",
-      r"selected by ARM64 \(=y\) at arch/arm64/Kconfig:\d+"]),
+    pytest.param(
+        "arm64", "CONFIG_ARM64_PTR_AUHT=y\nCONFIG_ARM64_PTR_AUTH_KERNEL=y\nCONFIG_X86_PAE=y\nCONFIG_OF=n\n",
+        [r"no such symbol in this tree; did you mean ARM64_PTR_AUTH\?",
+         r"depends on .*ARM64_PTR_AUTH \(=n\)",
+         r"this architecture has no such symbol; another has, at arch/x86/Kconfig:\d+",
+         r"selected by ARM64 \(=y\) at arch/arm64/Kconfig:\d+"], marks=pytest.mark.slow),
     ("i386", "CONFIG_HIGHMEM_64G=y\nCONFIG_X86_X2APIC=y\nCONFIG_OLD_SIGACTION=n\n",
      [r"no such symbol in this tree; did you mean HIGHMEM64G\?",
       r"depends on .*X86_64 \(=n\)",
