@@ -86,7 +86,7 @@ def boot_all(specs: Sequence[MachineSpec], workdir: Path, *, deadline: Deadline,
         except Exception as error:
             _blame_kernel(started, error)
             raise
-        _shut_down(started)
+        _shut_down(started, machines)
 
 
 def _check_all(specs: Sequence[MachineSpec]) -> None:
@@ -171,7 +171,7 @@ def _examine(start: _Started, doing: str, quiet: float) -> tuple[str, ...]:
     return ()
 
 
-def _shut_down(started: Sequence[_Started]) -> None:
+def _shut_down(started: Sequence[_Started], machines: Mapping[str, Machine]) -> None:
     """Power all machines off at the same time and look a last time at what their kernels said.
 
     Raises:
@@ -187,8 +187,11 @@ def _shut_down(started: Sequence[_Started]) -> None:
         try:
             vitals.wait_end(deadline)
         except DeadlineExpired as error:
+            with contextlib.suppress(InfraError), vitals.held() as found:
+                found.append(hang.examine(machines[start.spec.name].scene(), _SHUTDOWN, "powering off"))
             raise KernelError(f"{start.spec.name}: did not power off within {_SHUTDOWN:g} s",
-                              where=str(start.files.console), detail=error.detail) from error
+                              where=str(start.files.console),
+                              detail=(*error.detail, *(line for event in found for line in event.lines))) from error
         vitals.check()
 
 

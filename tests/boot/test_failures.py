@@ -157,7 +157,7 @@ def test_a_reset_without_a_word(spec: MachineSpec, tmp_path: Path) -> None:
 def test_a_guest_that_does_not_power_off_in_time_is_killed(spec: MachineSpec, tmp_path: Path,
                                                             monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.vm.machine._SHUTDOWN", 2.0)
-    with (pytest.raises(KernelError, match="did not power off within 2 s"),
+    with (pytest.raises(KernelError, match="did not power off within 2 s") as caught,
           boot(replace(spec, name="stays"), tmp_path, deadline=Deadline.after(BOOT)) as machine):
         machine.shell("""
             for process in /proc/[0-9]*; do
@@ -165,6 +165,8 @@ def test_a_guest_that_does_not_power_off_in_time_is_killed(spec: MachineSpec, tm
                 if [ "$parent" = 1 ] && grep -q /init $process/cmdline; then kill -STOP ${process#/proc/}; fi
             done""")
     assert not qemus("stays")
+    assert "the guest's init does not answer" in caught.value.detail
+    assert any("CPU 0" in line or "cpu 0" in line for line in caught.value.detail), caught.value.detail
 
 
 def test_a_killed_qemu_is_the_labs_fault(spec: MachineSpec, tmp_path: Path) -> None:
