@@ -30,6 +30,11 @@ class Verdict(StrEnum):
     SKIP = "SKIP"
 
 
+_BAD: Mapping[Verdict, ExitCode] = {Verdict.FAIL: ExitCode.FAILED, Verdict.ERROR: ExitCode.LAB,
+                                    Verdict.INCONCLUSIVE: ExitCode.INCONCLUSIVE}
+"""What keeps others from passing, the worst first, and the exit code it makes."""
+
+
 class Check(StrEnum):
     """What a claim is judged by."""
 
@@ -39,9 +44,6 @@ class Check(StrEnum):
     TESTS = "tests"
     BUILDS = "builds"
 
-
-_BAD = (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE)
-"""The worst first: what keeps others from passing."""
 
 EXPECTATIONS: Mapping[Check, tuple[str, ...]] = {
     Check.OBJDIFF: ("identical", "changed"),
@@ -151,8 +153,7 @@ class Row:
 def exit_code(verdicts: Iterable[Verdict]) -> ExitCode:
     """The command's exit code for all that it judged: the worst decides; where nothing passed, the lab has failed."""
     seen = set(verdicts)
-    for verdict, code in ((Verdict.FAIL, ExitCode.FAILED), (Verdict.ERROR, ExitCode.LAB),
-                          (Verdict.INCONCLUSIVE, ExitCode.INCONCLUSIVE)):
+    for verdict, code in _BAD.items():
         if verdict in seen:
             return code
     return ExitCode.PASSED if Verdict.PASS in seen else ExitCode.LAB

@@ -23,8 +23,8 @@ def read_claims(node: Node, variants: tuple[str, ...], compared: tuple[str, ...]
 
     Args:
         variants: what the plan has.
-        suites: and the variants it runs each of its suites on.
         compared: those of them whose base is built, too: claims on anything but tests are about these.
+        suites: the variants that the plan runs each of its suites on.
 
     Raises:
         UsageError: one says what cannot be judged.
