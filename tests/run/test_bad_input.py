@@ -85,6 +85,13 @@ def test_a_suite_without_a_test(run: Runner, derived_plan: PlanMaker, tmp_path: 
     clear(run(derived_plan(suites=["test_nothing.py"])), 2, "the suite contains no test", f"{tmp_path}/test_nothing.py")
 
 
+def test_a_claim_on_a_test_that_there_is_not(run: Runner, derived_plan: PlanMaker, tmp_path: Path) -> None:
+    (tmp_path / "test_one.py").write_text("def test_x(lab):\n    assert lab\n")
+    claim = 'claims: {C1: {says: "it works", check: tests, variants: [both], tests: ["test_one.py::test_y"]}}'
+    ran = run(derived_plan(suites=["test_one.py"], more=claim))
+    clear(ran, 2, "claim C1 is checked by test_y, which is no test of this suite", f"{tmp_path}/test_one.py", "test_x")
+
+
 def test_a_suite_that_collects_no_test_fails(run: Runner, derived_plan: PlanMaker, tmp_path: Path) -> None:
     (tmp_path / "test_none.py").write_text(
         "import pytest\n\n@pytest.mark.parametrize('x', [])\nclass Hidden:\n    def test_x(self, x):\n        pass\n")

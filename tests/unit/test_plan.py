@@ -116,6 +116,10 @@ def test_a_small_plan_has_defaults(tmp_path: Path) -> None:
     ("check: objdiff, variants: [none], expect: identical}",
      "check: tests, variants: [none], tests: [tests/guest/test_lint.py::a]}\nsuites: [tests/guest/test_link.py]", 6,
      "tests/guest/test_lint.py is no suite of this plan[\\s\\S]*did you mean tests/guest/test_link.py"),
+    ("claims:\n  C1: {says: no change, check: objdiff, variants: [none], expect: identical}",
+     ("  new: {fragments: [net], only: patched}\nclaims:\n  C1: {says: x, check: tests, variants: [new], tests: "
+      "[tests/guest/test_link.py]}\nsuites: [{file: tests/guest/test_link.py, variants: [none]}]"), 7,
+     "the plan does not run tests/guest/test_link.py on new[\\s\\S]*it does on none"),
     ("[qemu-x86_64, net]", "[qemu-x86_64, nett]", 4, "no fragment 'nett'[\\s\\S]*did you mean net"),
     ("[qemu-x86_64, net]", "{a: b}", 4, "unknown key `a` in `none`"),
     ("[qemu-x86_64, net]", "{only: patched}", 4, "`none` lacks `fragments`"),
