@@ -18,7 +18,6 @@ from harness.plan.topologies import NicUse
 
 _MORE_THAN_CORES = 1
 """Suites at once: the machines of a suite mostly wait for each other, and two suites left a fifth of two cores idle."""
-_NOT_RUN = "its suites were not run: "
 _LOOK_EVERY = 0.25
 """Seconds between looks at how far suites are."""
 
@@ -38,8 +37,7 @@ def boot_all(state: Run, machine: boots.Lab, variants: Sequence[str], nics: Sequ
             sides = {side: state.builds[side, variant] for side in SIDES if (side, variant) in state.builds}
             if "patched" not in sides:
                 continue
-            offered = _offered(state, machine, sides["patched"], nics)
-            for suite, model in _on_models(state, offered, variant):
+            for suite, model in _on_models(state, machine, sides["patched"], nics):
                 _await_suites(state, running, at_once - 1)
                 state.progress.step(f"suite {suite.name} on {sides['patched'].name}{f' with {model}' if model else ''}")
                 running.append(stack.enter_context(machine.suite(suite, sides["patched"], model, sides)))
@@ -60,37 +58,29 @@ def run_selftests(state: Run, machine: boots.Lab, variant: str, tests: Sequence[
         state.rows += selftests.compare(variant, tests, earned)
 
 
-def _on_models(state: Run, offered: Sequence[NicUse], variant: str) -> Iterator[tuple[Suite, str]]:
-    """The suites of a variant, each with the NIC models it runs on; once, and with none, where it has no such NICs."""
-    plan = state.inputs.plan
-    refused = "; ".join(f"{row.id}: {row.evidence.removeprefix(_NOT_RUN)}" for row in state.rows
-                        if (row.kind, row.variant) == ("nic", variant))
-    for suite in (suite for suite in plan.suites if suite.runs_on(variant)):
+def _on_models(state: Run, machine: boots.Lab, build: Build, nics: Sequence[NicUse]) -> Iterator[tuple[Suite, str]]:
+    """A kernel's suites, each with the NIC models it runs on; once, and with none, where it has no such NICs.
+
+    Each model that the kernel cannot have gets a row that says why not.
+    """
+    plan, variant = state.inputs.plan, build.variant
+    here = [suite for suite in plan.suites if suite.runs_on(variant)]
+    wanted = [use for use in nics if any(use.covers(suite.name, variant) for suite in here)]
+    reasons = {use.model: machine.why_not(use.model, build) for use in wanted}
+    refused = {model: reason for model, reason in reasons.items() if reason}
+    state.rows += [Row(kind="nic", id=model, variant=variant, verdict=Verdict.SKIP,
+                       evidence=f"its suites were not run: {reason}") for model, reason in refused.items()]
+    for suite in here:
         if not suites.has_nics_of_the_run(suite, plan.topologies):
             yield suite, ""
             continue
-        models = [use.model for use in offered if use.covers(suite.name, variant)]
+        models = [use.model for use in wanted if use.model not in refused and use.covers(suite.name, variant)]
         yield from ((suite, model) for model in models)
         if not models:
+            why = "; ".join(f"{model}: {reason}" for model, reason in refused.items())
             state.unfit[suite.name, variant] = Row(
                 kind="suite", id=suite.name, variant=variant, verdict=Verdict.ERROR,
-                evidence=f"it has no NICs to run on: {refused or 'no model that is asked for is for it'}")
-
-
-def _offered(state: Run, machine: boots.Lab, build: Build, nics: Sequence[NicUse]) -> list[NicUse]:
-    """The NIC models that a kernel's suites are to run on and can; each of the others gets a row that says why not."""
-    offered = []
-    for use in nics:
-        if not any(use.covers(suite.name, build.variant) for suite in state.inputs.plan.suites
-                   if suite.runs_on(build.variant)):
-            continue
-        reason = machine.why_not(use.model, build)
-        if reason:
-            state.rows.append(Row(kind="nic", id=use.model, variant=build.variant, verdict=Verdict.SKIP,
-                                  evidence=f"{_NOT_RUN}{reason}"))
-        else:
-            offered.append(use)
-    return offered
+                evidence=f"it has no NICs to run on: {why or 'no model that is asked for is for it'}")
 
 
 def _await_suites(state: Run, running: list[suites.Running], most: int) -> None:
