@@ -177,7 +177,7 @@ def judge_objdiff(claim: Claim, variant: str, comparison: Comparison) -> Row:
 
 
 def objdiff_evidence(comparison: Comparison) -> str:
-    """`1372 objects: 1326 identical, 46 explained (45 proved, 1 by rule: payload-length in 1), 0 changed`."""
+    """`1372 objects: 1326 identical, 46 explained (45 proved, 1 by rule: boot-header in 1), 0 changed`."""
     parts = [f"{comparison.identical} identical", f"{comparison.explained} explained{_how_explained(comparison)}",
              f"{comparison.changed} changed"]
     parts += [f"{count} {what}" for count, what in (

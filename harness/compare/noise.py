@@ -140,7 +140,7 @@ BYTE_RULES: Mapping[str, Callable[[Side, Side], Ranges]] = {
     "dyndbg-line": partial(record_lines, "dyndbg-line"),
     "build-id-note": build_id,
     "version-string": build_facts.version_strings,
-    "payload-length": build_facts.payload_length,
+    "boot-header": build_facts.boot_header,
 }
 """Rule name to what it explains of two sections with equal headers. All of them are symmetric."""
 
@@ -245,10 +245,12 @@ RULES: tuple[Rule, ...] = (
                    "init_uts_ns that proves to be a struct new_utsname of Linux, or in the same two strings within "
                    "linux_banner, all else in it equal.",
          why="They name the build: version, build number and time."),
-    Rule(name="payload-length",
-         condition="In .header of arch/x86/boot/header.o only the 4 bytes of payload_length differ, and on each side "
-                   "they are the size of the compressed kernel in the same build folder.",
-         why="A boot loader needs the size; what made it differ is in objects that are compared themselves."),
+    Rule(name="boot-header",
+         condition="In .header of arch/x86/boot/header.o only syssize, payload_offset, payload_length, init_size or "
+                   "kernel_info_offset differ, and on each side such a field holds what the compressed kernel in the "
+                   "same build folder gives: its size, and where symbols of arch/x86/boot/compressed/vmlinux lie.",
+         why="A boot loader needs the size of the compressed kernel, and where what follows it lies; what made it "
+             "differ is in objects that are compared themselves."),
     Rule(name="relocation-form",
          condition="A relocation names a local symbol on one side and its section's symbol on the other; section, "
                    "offset, type and place are equal. Not for mergeable sections, TLS and IFUNC symbols, and "

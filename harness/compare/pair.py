@@ -34,6 +34,7 @@ from harness.compare.values import Change, printable
 
 if TYPE_CHECKING:
     from harness.compare.elf import Elf
+    from harness.compare.side import BootFields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,7 @@ class _Pair:
     changes: list[Change]
     contents: list[tuple[str, Section, Section, _Resolved, _Resolved]]
     pools: tuple[Pools, Pools]
-    payloads: tuple[int | None, int | None]
+    boots: tuple[BootFields, BootFields]
     moves: noise.Moves
 
 
@@ -69,14 +70,14 @@ _Resolved = tuple[bytes, list[Target]]
 
 
 def diff(path: str, base: Elf, patched: Elf, *, strict: bool,
-         payloads: tuple[int | None, int | None] = (None, None), moves: noise.Moves = frozenset()) -> PairResult:
+         boots: tuple[BootFields, BootFields] = ({}, {}), moves: noise.Moves = frozenset()) -> PairResult:
     """Compare two objects whose bytes differ.
 
     Args:
         path: the object's path relative to its build folder; some rules are for certain objects only.
         base, patched: the parsed files.
         strict: allow no rule.
-        payloads: bytes of the compressed kernel in each build folder, for rule payload-length.
+        boots: what fields of the boot header must hold on each side (`side.Side.boot`), for rule boot-header.
         moves: lines whose numbers may differ wherever they stand, as site `moved-line`; for `harness.jobs.proof` only.
 
     Raises `InfraError` for a malformed file.
@@ -89,7 +90,7 @@ def diff(path: str, base: Elf, patched: Elf, *, strict: bool,
     pair = _Pair(path=path, strict=strict, base=a, patched=b, same_targets=same, sites=Counter(), changes=[],
                  contents=[], pools=(Pools(side="base", model=a, keys=keys, texts=texts),
                                 Pools(side="patched", model=b, keys=keys, texts=texts)),
-                 payloads=payloads, moves=moves)
+                 boots=boots, moves=moves)
     _headers(pair)
     _sections(pair)
     _attribute(pair)
@@ -210,9 +211,9 @@ def _contents(pair: _Pair, key: str, a: Section, b: Section, *, same_headers: bo
     explained: list[tuple[int, int]] = []
     if same_headers and not pair.strict:
         base = Side(path=pair.path, model=pair.base, section=a, data=data_a, relocs=relocs_a,
-                    payload=pair.payloads[0])
+                    boot=pair.boots[0])
         patched = Side(path=pair.path, model=pair.patched, section=b, data=data_b, relocs=relocs_b,
-                       payload=pair.payloads[1])
+                       boot=pair.boots[1])
         for name, rule in noise.BYTE_RULES.items() if data_a != data_b else ():
             ranges = [(x, y) for x, y in rule(base, patched) if data_a[x:y] != data_b[x:y]]
             pair.sites.update({name: len(ranges)} if ranges else {})

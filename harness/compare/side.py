@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from harness.compare.elf import Section
     from harness.compare.model import Model, Target
+
+
+BootFields: TypeAlias = "Mapping[int, int]"
+"""Values of the boot header's fields, by their offset in the boot sector."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +26,8 @@ class Side:
         model: the object.
         section: the section.
         data, relocs: its contents, as `model.resolve` gives them.
-        payload: bytes of the compressed kernel in its build folder; None where that is not known.
+        boot: what fields of the boot header must hold for the compressed kernel in its build folder
+            (`build_facts.boot_fields`); none where that is not known.
     """
 
     path: str
@@ -28,7 +35,7 @@ class Side:
     section: Section
     data: bytes
     relocs: list[Target]
-    payload: int | None = None
+    boot: BootFields = field(default_factory=dict)
 
 
 Ranges = list[tuple[int, int]]

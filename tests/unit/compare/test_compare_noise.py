@@ -371,29 +371,65 @@ BOOT_HEADER = """
 .section ".header", "a"
 .byte 0xff, 0xff
 .globl hdr
-hdr: .skip 0x24c - 0x1f1
-payload_length: .long {length}
+hdr: .skip 0x1f4 - 0x1f1
+.long {syssize}
+.skip 0x248 - 0x1f8
+.long {payload_offset}, {payload_length}
+.skip 0x260 - 0x250
+.long {init_size}
+.long 0
+.long {kernel_info_offset}
 .long {after}
+"""
+UNPACKER = """
+.globl startup_32, _ehead, input_data, kernel_info, _edata, _end, z_input_len, z_output_len
+startup_32 = 0; _ehead = 0x2a3; input_data = 0x2a3; kernel_info = 0x1000 + {size}; _edata = 0x1800 + 16 * {size}
+_end = 0x20000; z_input_len = {size}; z_output_len = {unpacked}
 """
 
 
+def boot(size: int, *, unpacked: int = 0x3000, **other: int) -> dict[str, int]:
+    """What the boot header holds of a compressed kernel of `size` bytes, as by hand from header.S; and what differs."""
+    init = 0x20000 + (unpacked // 256 + 0x20000 + unpacked - size + 4095) // 4096 * 4096
+    return {"syssize": 0x180 + size, "payload_offset": 0x2a3, "payload_length": size, "init_size": init,
+            "kernel_info_offset": 0x1000 + size, "after": 0, **other}
+
+
 @pytest.mark.parametrize(("fields", "sizes", "status"), [
-    (({"length": 5, "after": 1}, {"length": 7, "after": 1}), (5, 7), "explained"),
-    (({"length": 5, "after": 1}, {"length": 7, "after": 1}), (5, 8), "changed"),
-    (({"length": 5, "after": 1}, {"length": 7, "after": 1}), (5, None), "changed"),
-    (({"length": 5, "after": 1}, {"length": 7, "after": 2}), (5, 7), "changed"),
-    (({"length": 5, "after": 1}, {"length": 5, "after": 2}), (5, 5), "changed"),
+    ((boot(5), boot(7)), (5, 7), "explained"),
+    ((boot(0x2a00), boot(0x1900)), (0x2a00, 0x1900), "explained"),
+    ((boot(5), boot(7)), (5, 8), "changed"),
+    ((boot(5), boot(7)), (5, None), "changed"),
+    ((boot(5), boot(7, after=1)), (5, 7), "changed"),
+    ((boot(5), boot(5, after=1)), (5, 5), "changed"),
+    *(((boot(5), boot(7, **{field: 1})), (5, 7), "changed")
+      for field in ("syssize", "payload_offset", "payload_length", "init_size", "kernel_info_offset")),
 ])
-def test_the_payload_length_must_be_the_payloads(
+def test_the_boot_header_must_be_that_of_the_compressed_kernel(
         cc: Compile, tmp_path: Path, fields: tuple[dict[str, int], ...], sizes: tuple[int | None, ...],
         status: str) -> None:
     for side, values, size in zip("ab", fields, sizes, strict=True):
-        boot = tmp_path / side / "arch" / "x86" / "boot"
-        (boot / "compressed").mkdir(parents=True)
-        cc(BOOT_HEADER.format(**values), asm=True).rename(boot / "header.o")
+        boot_folder = tmp_path / side / "arch" / "x86" / "boot"
+        (boot_folder / "compressed").mkdir(parents=True)
+        cc(BOOT_HEADER.format(**values), asm=True).rename(boot_folder / "header.o")
         if size is not None:
-            (boot / "compressed" / "vmlinux.bin.gz").write_bytes(bytes(size))
+            (boot_folder / "compressed" / "vmlinux.bin.gz").write_bytes(bytes(size))
+            unpacker = cc(UNPACKER.format(size=size, unpacked=0x3000), asm=True)
+            unpacker.rename(boot_folder / "compressed" / "vmlinux")
     (delta,) = compare(tmp_path / "a", tmp_path / "b").deltas
     assert delta.status == status
     (strict,) = compare(tmp_path / "a", tmp_path / "b", strict=True).deltas
     assert strict.status == "changed"
+
+
+@pytest.mark.parametrize("unpacker", [None, b"no ELF file"])
+def test_of_a_compressed_kernel_without_its_unpacker_the_size_is_known(
+        cc: Compile, tmp_path: Path, unpacker: bytes | None) -> None:
+    for side, values in (("a", boot(5)), ("b", {**boot(5), "payload_length": 7}), ("c", boot(7))):
+        boot_folder = tmp_path / side / "arch" / "x86" / "boot"
+        (boot_folder / "compressed").mkdir(parents=True)
+        cc(BOOT_HEADER.format(**values), asm=True).rename(boot_folder / "header.o")
+        (boot_folder / "compressed" / "vmlinux.bin.gz").write_bytes(bytes(values["payload_length"]))
+        if unpacker is not None:
+            (boot_folder / "compressed" / "vmlinux").write_bytes(unpacker)
+    assert [compare(tmp_path / "a", tmp_path / side).deltas[0].status for side in "bc"] == ["explained", "changed"]
