@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from harness.compare import build_facts, tables
+from harness.compare import boot_header, build_facts, tables
 from harness.compare.elf import SHF_ALLOC, SHT_NOTE, STB_LOCAL, STT_FUNC, STT_NOTYPE, STT_OBJECT, byte_order
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ BYTE_RULES: Mapping[str, Callable[[Side, Side], Ranges]] = {
     "dyndbg-line": partial(record_lines, "dyndbg-line"),
     "build-id-note": build_id,
     "version-string": build_facts.version_strings,
-    "boot-header": build_facts.boot_header,
+    "boot-header": boot_header.rule,
 }
 """Rule name to what it explains of two sections with equal headers. All of them are symmetric."""
 

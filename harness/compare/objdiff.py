@@ -11,7 +11,6 @@ differs is attributed to symbols (`attribute`). A difference is never called noi
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import time
 from collections import Counter
@@ -19,11 +18,11 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from harness import forks
-from harness.compare import build_facts, elf, inputs, noise, pair, symtab, walk
+from harness.compare import boot_header, elf, inputs, noise, pair, walk
 from harness.compare.archive import members
 from harness.compare.compressed import expand
 from harness.compare.values import Change, Comparison, ObjectDelta, Proof, RuleUse, Status, printable
-from harness.errors import InfraError, UsageError
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Set
@@ -161,8 +160,8 @@ def _object(path: str, base: Input, patched: Input, *, strict: bool) -> tuple[Ob
     a, b = _read(base, path), _read(patched, path)
     if a == b:
         return ObjectDelta(path=path, status="identical"), {}
-    boots = (boot_fields_of(base.path / path), boot_fields_of(patched.path / path)) \
-        if path == build_facts.BOOT_HEADER else ({}, {})
+    boots = (boot_header.fields_of(base.path), boot_header.fields_of(patched.path)) \
+        if path == boot_header.PATH else ({}, {})
     result = pair.diff(path, elf.parse(a, base.where(path)), elf.parse(b, patched.where(path)), strict=strict,
                        boots=boots)
     return ObjectDelta(path=path, status="changed" if result.changes else "explained",
@@ -175,23 +174,6 @@ def _read(side: Input, path: str) -> bytes:
         return side.read(path)
     # a walk has seen that it is a regular file below the folder
     return expand(path, inputs.read_regular(f"{side.path}/{path}", follow=False), f"{side.path}/{path}")
-
-
-def boot_fields_of(header: Path) -> dict[int, int]:
-    """What the boot header must hold for the one compressed kernel beside it, as far as that is known."""
-    found = [path for path in (header.parent / "compressed").glob("vmlinux.bin.*")
-             if path.suffix != ".all" and path.is_file() and not path.is_symlink()]
-    if len(found) != 1:
-        return {}
-    values: dict[str, set[int]] = {}
-    with contextlib.suppress(InfraError):
-        unpacker = header.parent / build_facts.COMPRESSED
-        data = inputs.read_regular(unpacker, follow=False)
-        for symbol in symtab.symbols(elf.parse(data, str(unpacker))):
-            if symbol.section or symbol.special == elf.SHN_ABS:
-                values.setdefault(symbol.name, set()).add(symbol.value)
-    known = {name: value for name, (value, *others) in values.items() if not others}
-    return build_facts.boot_fields(known, found[0].stat().st_size)
 
 
 def _archive(path: str, base: Path, patched: Path) -> ObjectDelta:

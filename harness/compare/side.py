@@ -27,7 +27,7 @@ class Side:
         section: the section.
         data, relocs: its contents, as `model.resolve` gives them.
         boot: what fields of the boot header must hold for the compressed kernel in its build folder
-            (`build_facts.boot_fields`); none where that is not known.
+            (`boot_header.fields`); none where that is not known.
     """
 
     path: str

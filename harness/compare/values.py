@@ -14,7 +14,7 @@ SCHEMA = "harness.objdiff/2"
 Status = Literal["identical", "explained", "changed", "only-base", "only-patched"]
 """`explained`: the files differ and named rules explain all of it. Anything after it is a change."""
 
-Proof = Literal["", "lines", "sections", "parts", "rule"]
+Proof = Literal["", "lines", "sections", "parts", "offsets", "rule"]
 """How it is known that an explained object did not change: proved by compiling (docs/objdiff.md), or by rule alone."""
 
 Kind = Literal["header", "section", "bytes", "relocation", "size", "symbol", "moved", "group", "archive", "script",
@@ -120,7 +120,7 @@ class Comparison:
     @property
     def proved(self) -> int:
         """How many of the explained objects are proved; the others are explained by rule alone."""
-        return sum(delta.proof in ("lines", "sections", "parts") for delta in self.deltas)
+        return sum(delta.proof not in ("", "rule") for delta in self.deltas)
 
     def replaced(self, deltas: Mapping[str, ObjectDelta]) -> Comparison:
         """The comparison with objects judged anew, by path; counts follow."""

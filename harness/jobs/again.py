@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from harness.compare import elf, pair
 from harness.deadline import Deadline
@@ -55,11 +56,11 @@ class Side:
         """Whether an object can be made again."""
         return recompile.compiled(self.out, name, self.at)
 
-    def again(self, jobs: Sequence[Job], deadline: Deadline,
-              shown: Mapping[str, Path]) -> tuple[bytes | KernelError, ...]:
-        """Objects, compiled again with more files shown."""
+    def again(self, jobs: Sequence[Job], deadline: Deadline, shown: Mapping[str, Path],
+              generated: Mapping[str, Path] = MappingProxyType({})) -> tuple[bytes | KernelError, ...]:
+        """Objects, compiled again with more files shown, in the tree and in the output folder."""
         return recompile.recompile(self.out, self.tree, jobs, deadline=deadline, overrides={**self.shown, **shown},
-                                   at=self.at)
+                                   generated=generated, at=self.at)
 
     def is_own(self, name: str, made: bytes | KernelError) -> bool:
         """Whether an object that was compiled again unchanged is the build's own, debug information aside."""

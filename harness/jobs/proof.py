@@ -14,10 +14,14 @@ the same two things are asked as for `lines`.
 `parts`: an object that `ld -r` made of parts that are all identical or proved: the patched side's command, objtool's
 part included, makes base's object when it is given base's parts.
 
+`offsets`: the boot header of x86, which speaks of the compressed kernel: the patched object, assembled again with the
+generated file that says where base's unpacker has what, must be base's object, byte for byte; and on either side that
+file must say what the unpacker has.
+
 The control: compiled again unchanged, an object must be the build's own, byte for byte (debug information aside, which
-names folders), or the proof is void. For `sections` that is asked of each object and both sides. For `lines` it is
-asked of the first object of a comparison. Of each it would say no more: base's bytes cannot come from a wrong command,
-and that the patched object is no other is what the second half of that proof shows.
+names folders), or the proof is void. For `sections` that is asked of each object and both sides, for `offsets` of the
+patched object. For `lines` it is asked of the first object of a comparison. Of each it would say no more: base's bytes
+cannot come from a wrong command, and that the patched object is no other is what the second half of that proof shows.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.compare import elf, noise, pair, sections
+from harness.compare import boot_header, elf, noise, pair, sections
 from harness.compare.naming import stem
 from harness.compare.relines import reline
 from harness.compare.values import Comparison, ObjectDelta
@@ -176,9 +180,16 @@ def _judged(proof: _Proof, deltas: Sequence[ObjectDelta]) -> list[ObjectDelta]:
     made = dict(zip([job.object for job in jobs], proof.patched.again(jobs, proof.deadline, proof.shown), strict=True))
     found = [_by_lines(proof, delta, made[delta.path]) if delta.path in made
              else replace(delta, proof_note=why[delta.path]) for delta in deltas]
-    both = (proof.base, proof.patched)
-    return [_by_sections(proof, delta) if delta.status == "changed" and all(
-        side.compiled(delta.path) for side in both) else delta for delta in found]
+    return [_by_more(proof, delta) for delta in found]
+
+
+def _by_more(proof: _Proof, delta: ObjectDelta) -> ObjectDelta:
+    """An object that no proof by lines was found for."""
+    if delta.proof == "lines" or not all(side.compiled(delta.path) for side in (proof.base, proof.patched)):
+        return delta
+    if delta.path == boot_header.PATH:
+        return _by_offsets(proof, delta)
+    return _by_sections(proof, delta) if delta.status == "changed" else delta
 
 
 def _unsuited(proof: _Proof, name: str) -> str:
@@ -238,6 +249,22 @@ def _by_sections(proof: _Proof, delta: ObjectDelta) -> ObjectDelta:
     if differs:
         return replace(delta, proof_note=f"{delta.proof_note}; compared by symbol it differs: {differs}".lstrip("; "))
     return replace(delta, status="explained", changes=(), proof="sections", proof_note=how)
+
+
+def _by_offsets(proof: _Proof, delta: ObjectDelta) -> ObjectDelta:
+    """The boot header's verdict by what it is for base's compressed kernel."""
+    wrong = [side for side in (proof.base, proof.patched) if not boot_header.offsets_hold(side.out)]
+    if wrong:
+        return replace(delta, proof_note=f"{boot_header.OFFSETS} is not what the unpacker has in {wrong[0].out}")
+    job = [Job(object=delta.path)]
+    control, = proof.patched.again(job, proof.deadline, {})
+    if not proof.patched.is_own(delta.path, control):
+        return replace(delta, proof_note=void(proof.patched, delta.path, control))
+    made, = proof.patched.again(job, proof.deadline, {}, {boot_header.OFFSETS: proof.base.out / boot_header.OFFSETS})
+    if not proof.base.is_own(delta.path, made):
+        return replace(delta, proof_note="with the offsets of base's compressed kernel it is still another object")
+    return replace(delta, status="explained", changes=(), proof="offsets",
+                   proof_note="with the offsets of base's compressed kernel it is base's object")
 
 
 def _differ(name: str, base: bytes, patched: bytes, moves: noise.Moves = frozenset()) -> str:

@@ -73,13 +73,15 @@ class Job:
 
 
 def recompile(out: Path, tree: Path, jobs: Sequence[Job], *, deadline: Deadline,
-              overrides: Mapping[str, Path] = _NOTHING, at: RanAt = HARNESS) -> tuple[bytes | KernelError, ...]:
+              overrides: Mapping[str, Path] = _NOTHING, generated: Mapping[str, Path] = _NOTHING,
+              at: RanAt = HARNESS) -> tuple[bytes | KernelError, ...]:
     """Make objects of a finished build again, as many at once as there are cores.
 
     Args:
         out: the build's output folder (`Build.out`); not written to.
         tree: the tree it was built from; not written to.
         overrides: files to show in the tree in place of its own, by path below the tree.
+        generated: the same for the output folder.
         at: where the build ran.
 
     Returns:
@@ -91,6 +93,7 @@ def recompile(out: Path, tree: Path, jobs: Sequence[Job], *, deadline: Deadline,
     """
     commands = [_compiles(out, job) for job in jobs]
     shown = {f"{at.tree}/{path}": replacement for path, replacement in overrides.items()}
+    shown.update({f"{at.out}/{path}": replacement for path, replacement in generated.items()})
 
     def run(index: int) -> bytes | KernelError:
         job = jobs[index]

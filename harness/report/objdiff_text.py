@@ -73,7 +73,8 @@ def summary(opened: Opened, limit: int | None = LIMIT) -> list[str]:
     return lines + proofs(opened.comparison, limit)
 
 
-_PROOFS = {"lines": "proved", "sections": "proved", "parts": "proved", "rule": "by rule", "": "not proved"}
+_PROOFS = {"lines": "proved", "sections": "proved", "parts": "proved", "offsets": "proved", "rule": "by rule",
+           "": "not proved"}
 
 
 def proofs(comparison: Comparison, limit: int | None = LIMIT) -> list[str]:
