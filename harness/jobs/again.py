@@ -56,6 +56,11 @@ class Side:
         """Whether an object can be made again."""
         return recompile.compiled(self.out, name, self.at)
 
+    def command(self, name: str) -> str:
+        """What made an object, wherever the tree and the output folder were."""
+        text = recompile.command(self.out, name) or ""
+        return text.replace(self.at.out, "OUT").replace(self.at.tree, "TREE")
+
     def again(self, jobs: Sequence[Job], deadline: Deadline, shown: Mapping[str, Path],
               generated: Mapping[str, Path] = MappingProxyType({})) -> tuple[bytes | KernelError, ...]:
         """Objects, compiled again with more files shown, in the tree and in the output folder."""

@@ -16,7 +16,7 @@ part included, makes base's object when it is given base's parts.
 
 `offsets`: the boot header of x86, which speaks of the compressed kernel: the patched object, assembled again with the
 generated file that says where base's unpacker has what, must be base's object, byte for byte; and on either side that
-file must say what the unpacker has.
+file must say what the unpacker has, and the object be made of equal files by equal commands.
 
 The control: compiled again unchanged, an object must be the build's own, byte for byte (debug information aside, which
 names folders), or the proof is void. For `sections` that is asked of each object and both sides, for `offsets` of the
@@ -252,7 +252,15 @@ def _by_sections(proof: _Proof, delta: ObjectDelta) -> ObjectDelta:
 
 
 def _by_offsets(proof: _Proof, delta: ObjectDelta) -> ObjectDelta:
-    """The boot header's verdict by what it is for base's compressed kernel."""
+    """The boot header's verdict by what it is for base's compressed kernel.
+
+    It is made of the same text by the same command on both sides: nothing in it can do one thing at base's offsets and
+    another one at its own.
+    """
+    names = sorted(proof.base.files_of(delta.path) | proof.patched.files_of(delta.path))
+    other = [name for name in names if proof.base.file(name) != proof.patched.file(name)]
+    if other or proof.base.command(delta.path) != proof.patched.command(delta.path):
+        return replace(delta, proof_note=f"{other[0] if other else 'the command that makes it'} differs")
     wrong = [side for side in (proof.base, proof.patched) if not boot_header.offsets_hold(side.out)]
     if wrong:
         return replace(delta, proof_note=f"{boot_header.OFFSETS} is not what the unpacker has in {wrong[0].out}")

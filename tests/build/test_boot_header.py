@@ -67,19 +67,48 @@ def test_it_is_proved_to_follow_the_compressed_kernel(sides: tuple[Side, Side]) 
     assert (delta.status, delta.proof, delta.changes) == ("explained", "offsets", ()), delta.proof_note
 
 
-def test_another_header_is_a_change(sides: tuple[Side, Side], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("made_of", "note"), [
+    (f"{FLAG} + 1", f"{SOURCE} differs"),
+    # for these offsets it is base's object, and for its own another one
+    (f"#if ZO_z_input_len == {{size}}\n{FLAG} + 1\n#else\n{FLAG}\n#endif", f"{SOURCE} differs"),
+])
+def test_another_header_is_a_change(sides: tuple[Side, Side], tmp_path: Path, made_of: str, note: str) -> None:
     base, patched = sides
     text = (patched.tree / SOURCE).read_text(encoding="utf-8")
     assert text.count(FLAG) == 1
-    (tmp_path / "header.S").write_text(text.replace(FLAG, f"{FLAG} + 1"), encoding="utf-8")
+    size = (patched.out / "arch/x86/boot/compressed/vmlinux.bin.gz").stat().st_size
+    (tmp_path / "header.S").write_text(text.replace(FLAG, made_of.format(size=size)), encoding="utf-8")
     patched = replace(patched, shown={SOURCE: tmp_path / "header.S"})
     made, = patched.again([Job(object=boot_header.PATH)], Deadline.after(300), {})
     assert isinstance(made, bytes)
     assert patched.objects
     (patched.objects / boot_header.PATH).write_bytes(made)
     delta = proved(base, patched)
+    assert (delta.status, delta.proof, delta.proof_note) == ("changed", "", note)
+
+
+def test_base_must_come_out(sides: tuple[Side, Side]) -> None:
+    base, patched = sides
+    assert base.objects
+    path = base.objects / boot_header.PATH
+    data = path.read_bytes()
+    assert data.count(b"HdrS") == 1
+    path.write_bytes(data.replace(b"HdrS", b"HdrT"))
+    delta = proved(base, patched)
     assert (delta.status, delta.proof) == ("changed", "")
     assert delta.proof_note == "with the offsets of base's compressed kernel it is still another object"
+
+
+def test_another_command_proves_nothing(sides: tuple[Side, Side], tmp_path: Path) -> None:
+    base, patched = sides
+    boot = (tmp_path / "out" / boot_header.PATH).parent
+    shutil.copytree((base.out / boot_header.PATH).parent, boot)
+    command = boot / ".header.o.cmd"
+    text = command.read_text(encoding="utf-8")
+    assert text.count(" -c -o ") == 1
+    command.write_text(text.replace(" -c -o ", " -DMORE -c -o "), encoding="utf-8")
+    delta = proved(replace(base, out=tmp_path / "out"), patched)
+    assert (delta.status, delta.proof, delta.proof_note) == ("changed", "", "the command that makes it differs")
 
 
 def test_offsets_that_the_unpacker_does_not_have_prove_nothing(sides: tuple[Side, Side], tmp_path: Path) -> None:
