@@ -126,6 +126,11 @@ def run(step: Boxed, *, deadline: Deadline, limits: Limits | None = None, where:
         try:
             done = proc.run(step.command(limits, watchdog.info_fd), deadline=share, stdin=stdin, log=log,
                             on_line=on_line, guard=watchdog)
+        except proc.CommandFailed:
+            raise
+        except BaseException:  # bwrap was killed, at any moment
+            orphans.sweep()
+            raise
         finally:
             watchdog.close()
     except DeadlineExpired as expired:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a harness that was killed may leave of a sandbox: a bubblewrap that waits for ever for its own parent.
+"""What may be left of a sandbox that was killed: a bubblewrap that waits for ever for its own parent.
 
 bwrap clones, sets the child's user namespace up, and then writes to an eventfd on which the child waits. Killed between
-the two, it leaves a child that has not yet asked to die with its parent (main() of bubblewrap.c, 0.8). Nothing but
-that can be the first process of a sandbox of ours and have another parent than a bwrap.
+the two, by us or with us, it leaves a child that has not yet asked to die with its parent (main() of bubblewrap.c,
+0.8). Whoever kills one looks for that, and so does the next harness. Nothing but that can be the first process of a
+sandbox of ours and have another parent than a bwrap.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -204,29 +205,54 @@ ssize_t write(int fd, const void *data, size_t size)
 """
 
 
-def test_what_a_harness_that_was_killed_left_of_a_box_is_ended(tmp_path: Path) -> None:
-    """Killed between its clone and its word to the child, bubblewrap leaves a child that waits for ever."""
+@pytest.fixture
+def dies(tmp_path: Path) -> Path:
+    """A library that has bubblewrap killed between its clone and its word to the child."""
     (tmp_path / "dies.c").write_text(DIES)
     proc.run(["gcc", "-shared", "-fPIC", "-o", "dies.so", "dies.c"], cwd=tmp_path, deadline=Deadline.after(60))
+    return tmp_path / "dies.so"
+
+
+def marked(mark: Path) -> set[int]:
+    """Processes with a path in their command."""
+    return {int(path.name) for path in Path("/proc").glob("[0-9]*") if str(mark).encode() in _command(path / "cmdline")}
+
+
+def all_end(mark: Path) -> bool:
+    limit = Deadline.after(10)
+    while marked(mark) and not limit.expired:
+        pass
+    return not marked(mark)
+
+
+def test_what_a_harness_that_was_killed_left_of_a_box_is_ended(tmp_path: Path, dies: Path) -> None:
+    """Killed between its clone and its word to the child, bubblewrap leaves a child that waits for ever."""
     # In another order than usual: tests that run beside this one sweep as well.
     begins = orphans.BEGINS[::-1]
     box = bwrap.boxed(["sleep", "1000"], read={}, write={}, cwd="/", env={"KPH_ORPHAN": str(tmp_path)})
     program, *words = box.command(Limits())
     argv = [program, *begins, *words[len(begins):]]
-    mark = str(tmp_path).encode()
-
-    def left() -> set[int]:
-        return {int(path.name) for path in Path("/proc").glob("[0-9]*") if mark in _command(path / "cmdline")}
-
-    killed = subprocess.run(argv, env={**os.environ, "LD_PRELOAD": str(tmp_path / "dies.so")}, check=False)
+    killed = subprocess.run(argv, env={**os.environ, "LD_PRELOAD": str(dies)}, check=False)
     assert killed.returncode == -signal.SIGKILL
-    orphans_ = left()
-    assert len(orphans_) == 1, "bubblewrap no longer leaves one: what sweeps them can go"
-    assert orphans_ == set(orphans.sweep(begins))
-    limit = Deadline.after(10)
-    while left() and not limit.expired:
-        pass
-    assert not left()
+    left = marked(tmp_path)
+    assert len(left) == 1, "bubblewrap no longer leaves one: what sweeps them can go"
+    assert left == set(orphans.sweep(begins))
+    assert all_end(tmp_path)
+
+
+def test_a_step_that_is_interrupted_leaves_none_either(tmp_path: Path, dies: Path, monkeypatch: pytest.MonkeyPatch
+                                                       ) -> None:
+    def interrupted(argv: Sequence[str], *, guard: proc.Guard, **_: object) -> None:
+        killed = subprocess.run(argv, env={**os.environ, "LD_PRELOAD": str(dies)}, check=False,
+                                pass_fds=guard.pass_fds)
+        assert killed.returncode == -signal.SIGKILL
+        raise KeyboardInterrupt
+
+    box = bwrap.boxed(["sleep", "1000"], read={}, write={}, cwd="/", env={"KPH_ORPHAN": str(tmp_path)})
+    monkeypatch.setattr(proc, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bwrap.run(box, deadline=Deadline.after(60))
+    assert all_end(tmp_path)
 
 
 def test_a_box_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
