@@ -15,7 +15,7 @@ from harness.compare import elf, inputs, symtab
 from harness.errors import InfraError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from harness.compare.side import Ranges, Side
@@ -25,10 +25,25 @@ OFFSETS = "arch/x86/boot/zoffset.h"
 """Generated: where symbols of the unpacker lie (`cmd_zoffset` in arch/x86/boot/Makefile). header.S includes it."""
 _UNPACKER = "arch/x86/boot/compressed/vmlinux"
 _OFFSET = re.compile(r"#define ZO_(\w+) 0x([0-9a-f]+)")
-_HDR = 0x1F1
-_SYSSIZE, _PAYLOAD_OFFSET, _PAYLOAD_LENGTH, _INIT_SIZE, _KERNEL_INFO_OFFSET = 0x1F4, 0x248, 0x24C, 0x260, 0x268
-"""Offsets in the boot sector of `hdr` and of the fields (Documentation/x86/boot.rst)."""
-_FIELD = 4
+_HDR, _PAYLOAD_LENGTH, _FIELD = 0x1F1, 0x24C, 4
+"""Offsets in the boot sector of `hdr` and payload_length, and the bytes of each field."""
+
+
+def _init_size(symbols: Mapping[str, int]) -> int:
+    """ZO_INIT_SIZE: memory for unpacking in place, in which the output must not overtake the input."""
+    start, unpacked, packed = symbols["startup_32"], symbols["z_output_len"], symbols["z_input_len"]
+    ahead = (unpacked >> 8) + 131072 + max(unpacked - packed, 0)
+    return symbols["_end"] - start + (max(ahead, symbols["_ehead"] - start) + 4095 & ~4095)
+
+
+_COMPUTED: Mapping[int, Callable[[Mapping[str, int]], int]] = {
+    0x1F4: lambda symbols: symbols["_edata"] // 16,
+    0x248: lambda symbols: symbols["input_data"],
+    0x260: _init_size,
+    0x268: lambda symbols: symbols["kernel_info"],
+}
+"""syssize, payload_offset, init_size and kernel_info_offset, by their offset in the boot sector
+(Documentation/x86/boot.rst)."""
 
 
 def fields(symbols: Mapping[str, int], payload: int) -> dict[int, int]:
@@ -39,22 +54,10 @@ def fields(symbols: Mapping[str, int], payload: int) -> dict[int, int]:
         payload: bytes of the compressed kernel.
     """
     found = {_PAYLOAD_LENGTH: payload}
-    with contextlib.suppress(KeyError):
-        found[_PAYLOAD_OFFSET] = symbols["input_data"]
-    with contextlib.suppress(KeyError):
-        found[_KERNEL_INFO_OFFSET] = symbols["kernel_info"]
-    with contextlib.suppress(KeyError):
-        found[_SYSSIZE] = symbols["_edata"] // 16
-    with contextlib.suppress(KeyError):
-        found[_INIT_SIZE] = _init_size(symbols)
+    for field, compute in _COMPUTED.items():
+        with contextlib.suppress(KeyError):
+            found[field] = compute(symbols)
     return found
-
-
-def _init_size(symbols: Mapping[str, int]) -> int:
-    """ZO_INIT_SIZE: memory for unpacking in place, in which the output must not overtake the input."""
-    start, unpacked, packed = symbols["startup_32"], symbols["z_output_len"], symbols["z_input_len"]
-    ahead = (unpacked >> 8) + 131072 + max(unpacked - packed, 0)
-    return symbols["_end"] - start + (max(ahead, symbols["_ehead"] - start) + 4095 & ~4095)
 
 
 def fields_of(folder: Path) -> dict[int, int]:
