@@ -33,7 +33,7 @@ def _init_size(symbols: Mapping[str, int]) -> int:
     """ZO_INIT_SIZE: memory for unpacking in place, in which the output must not overtake the input."""
     start, unpacked, packed = symbols["startup_32"], symbols["z_output_len"], symbols["z_input_len"]
     ahead = (unpacked >> 8) + 131072 + max(unpacked - packed, 0)
-    return symbols["_end"] - start + (max(ahead, symbols["_ehead"] - start) + 4095 & ~4095)
+    return symbols["_end"] - start + ((max(ahead, symbols["_ehead"] - start) + 4095) & ~4095)
 
 
 _COMPUTED: Mapping[int, Callable[[Mapping[str, int]], int]] = {

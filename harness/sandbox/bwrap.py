@@ -177,7 +177,7 @@ def describe(deadline: Deadline) -> str:
     """
     orphans.sweep()
     version = proc.run(["bwrap", "--version"], deadline=deadline).stdout.strip()
-    done = proc.run(boxed(["true"], read={}, write={}, cwd="/").command(Limits()), deadline=deadline, check=False)
+    done = run(boxed(["true"], read={}, write={}, cwd="/"), deadline=deadline, check=False)
     if done.returncode != 0:
         raise _unusable(done.tail)
     return version

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from compare_kit import Compile, Differ
 
-from harness.compare import noise
+from harness.compare import boot_header, noise
 from harness.compare.elf import parse
 from harness.compare.objdiff import compare
 from harness.compare.opened import Opened, to_json
@@ -384,20 +384,20 @@ hdr: .skip 0x1f4 - 0x1f1
 UNPACKER = """
 .globl startup_32, _ehead, input_data, kernel_info, _edata, _end, z_input_len, z_output_len
 startup_32 = 0; _ehead = 0x2a3; input_data = 0x2a3; kernel_info = 0x1000 + {size}; _edata = 0x1800 + 16 * {size}
-_end = 0x20000; z_input_len = {size}; z_output_len = {unpacked}
+_end = 0x20000; z_input_len = {size}; z_output_len = 0x3000
 """
 
 
-def boot(size: int, *, unpacked: int = 0x3000, **other: int) -> dict[str, int]:
+def boot(size: int, *, init: int = 0x44000, **other: int) -> dict[str, int]:
     """What the boot header holds of a compressed kernel of `size` bytes, as by hand from header.S; and what differs."""
-    init = 0x20000 + (unpacked // 256 + 0x20000 + unpacked - size + 4095) // 4096 * 4096
     return {"syssize": 0x180 + size, "payload_offset": 0x2a3, "payload_length": size, "init_size": init,
             "kernel_info_offset": 0x1000 + size, "after": 0, **other}
 
 
 @pytest.mark.parametrize(("fields", "sizes", "status"), [
     ((boot(5), boot(7)), (5, 7), "explained"),
-    ((boot(0x2a00), boot(0x1900)), (0x2a00, 0x1900), "explained"),
+    ((boot(0x2a00, init=0x41000), boot(0x1900, init=0x42000)), (0x2a00, 0x1900), "explained"),
+    ((boot(0x1900, init=0x42000), boot(0x4900, init=0x41000)), (0x1900, 0x4900), "explained"),  # larger than unpacked
     ((boot(5), boot(7)), (5, 8), "changed"),
     ((boot(5), boot(7)), (5, None), "changed"),
     ((boot(5), boot(7, after=1)), (5, 7), "changed"),
@@ -414,12 +414,17 @@ def test_the_boot_header_must_be_that_of_the_compressed_kernel(
         cc(BOOT_HEADER.format(**values), asm=True).rename(boot_folder / "header.o")
         if size is not None:
             (boot_folder / "compressed" / "vmlinux.bin.gz").write_bytes(bytes(size))
-            unpacker = cc(UNPACKER.format(size=size, unpacked=0x3000), asm=True)
+            unpacker = cc(UNPACKER.format(size=size), asm=True)
             unpacker.rename(boot_folder / "compressed" / "vmlinux")
     (delta,) = compare(tmp_path / "a", tmp_path / "b").deltas
     assert delta.status == status
     (strict,) = compare(tmp_path / "a", tmp_path / "b", strict=True).deltas
     assert strict.status == "changed"
+
+
+def test_a_long_head_needs_room_before_what_is_unpacked() -> None:
+    symbols = {"startup_32": 0, "_ehead": 0x30001, "_end": 0x40000, "z_input_len": 5, "z_output_len": 0x3000}
+    assert boot_header.fields(symbols, 5) == {0x24c: 5, 0x260: 0x40000 + 0x31000}
 
 
 @pytest.mark.parametrize("unpacker", [None, b"no ELF file"])
