@@ -158,6 +158,14 @@ def test_traffic_is_whole_with_every_offload_that_can_be_changed_turned_over(car
     assert card.features() == before
 
 
+@pytest.mark.slow
+@EACH
+def test_more_full_frames_arrive_than_any_ring_has(cards: Lab, row: Model) -> None:
+    """A slot that is wrong, of the driver or of QEMU, has its turn."""
+    transfer = traffic.udp(cards["a"], cards["b"], there(cards, row), size=300 * 1472, datagram=1472, seconds=60)
+    assert transfer.whole, str(transfer)
+
+
 @MAIN
 def test_an_mtu_below_the_usual_is_kept_to(cards: Lab, row: Model) -> None:
     a, b, name = cards["a"], cards["b"], name_of(row)

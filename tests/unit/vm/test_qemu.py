@@ -160,7 +160,7 @@ def test_the_table_of_models() -> None:
     names = [model.name for model in nics.models()]
     assert len(set(names)) == len(names)
     assert nics.DEFAULT_MODEL in names
-    assert nics.model("i82559er").driver == "e100"
+    assert nics.model("i82557b").driver == "e100"
     with pytest.raises(UsageError, match="known: virtio-net-pci, e1000"):
         nics.model("ne3000")
 
