@@ -63,7 +63,7 @@ class Model:
 # do pcnet and ne2000. Rings: CP_RX_RING_SIZE of 8139cp.c, RX_RING_SIZE of pcnet32.c, 52 pages in an NE2000.
 # e100's is i82557b, which drops what goes beyond the driver's list (nic_receive() in eepro100.c, 256 by e100.c). For
 # i82558 and later QEMU reads a second buffer behind the one that e100 wrote (tx_command() in eepro100.c): from the
-# control blocks that once configured the card, 6 of 128, frames leave with rubbish at their end, or too long to arrive.
+# control blocks that once configured the card, 6 of 128, full frames leave too long to arrive.
 # virtio-net-pci has one queue because the backends that need no rights of the host (dgram, hubport) have one.
 _MODELS = (
     Model(name="virtio-net-pci", device="virtio-net-pci", driver="virtio_net",
