@@ -87,6 +87,9 @@ def test_a_failing_test_shows_the_console_and_what_the_kernel_reported_in_its_ti
     assert any("said in the test" in line for line in detail)
 
 
+PASSES = "def test_passes():\n    assert True\n\ndef test_ends():\n    assert True\n"
+
+
 @pytest.mark.parametrize(("text", "words", "code"), [
     ("def test_nothing_asserted(machine):\n    machine.run('true')\n", (), 3),
     ("import pytest\n\ndef test_it():\n    pytest.skip('no')\n    assert True\n", (), 3),
@@ -94,7 +97,19 @@ def test_a_failing_test_shows_the_console_and_what_the_kernel_reported_in_its_ti
     ("def test_it(machine):\n    assert machine\n", ("-k", "another"), 2),
     ("def test_it(machine):\n    assert machine\n", ("--no-such-option",), 2),
     ("def test_it(machine:\n", (), 2),
-], ids=["asserts nothing", "skips", "is wrong", "selects nothing", "an unknown option", "no Python"])
+    (f"{PASSES}    import os\n    os._exit(0)\n", (), 3),
+    (f"{PASSES}    import pytest\n    pytest.exit('enough', returncode=0)\n", (), 3),
+    (f"{PASSES}    import os\n    if os.fork() == 0:\n        os._exit(0)\n    os.wait()\n    assert True\n", (), 0),
+], ids=["asserts nothing", "skips", "is wrong", "selects nothing", "an unknown option", "no Python",
+        "leaves the process", "leaves pytest", "lets a copy of the process leave"])
 def test_what_is_no_pass(patched_both: Build, tmp_path: Path, text: str, words: tuple[str, ...], code: int) -> None:
     done = run(tmp_path, text, *words)
     assert done.returncode == code, done.stdout + done.stderr
+
+
+def test_who_leaves_early_is_named(patched_both: Build, tmp_path: Path) -> None:
+    assert "ended pytest by os._exit" in run(tmp_path, f"{PASSES}    import os\n    os._exit(0)\n").stderr
+    (tmp_path / "second").mkdir()
+    leaves = "\ndef test_leaves():\n    pytest.exit('enough', returncode=0)\n\ndef test_never():\n    assert True\n"
+    done = run(tmp_path / "second", f"import pytest\n\n{PASSES}{leaves}")
+    assert "2 of 4 tests have no result, the first: test_leaves" in done.stderr
