@@ -101,11 +101,9 @@ class Recorder:
         kept, left = [], []
         for item in items:
             wanted = tuple(dict.fromkeys(option for mark in item.iter_markers("needs") for option in mark.args))
-            lacking = self.kernel.lacks(wanted)
-            if lacking:
-                self.write("not-applicable", item,
-                           reason="the kernel lacks " + ", ".join(
-                               " or ".join(f"CONFIG_{name}" for name in option.split("|")) for option in lacking))
+            reason = self.kernel.why_not(wanted)
+            if reason:
+                self.write("not-applicable", item, reason=reason)
                 left.append(item)
             else:
                 self.write("planned", item)

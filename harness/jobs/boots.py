@@ -98,6 +98,12 @@ def emulated(arch: Arch) -> frozenset[str]:
     return nics.parse_devices(listing)
 
 
+def kernel_of(build: Build) -> Kernel:
+    """What can be asked about a kernel that was built."""
+    config = (build.out / ".config").read_text(encoding="utf-8")
+    return Kernel(tree=build.tree, variant=build.variant, config=parse_config(config))
+
+
 def host_facts() -> dict[str, str]:
     """What a reader of a result must know of the machine it was got on."""
     return {"machine": platform.machine(), "kernel": platform.release(), "python": platform.python_version(),
@@ -135,9 +141,7 @@ class Lab:
             InfraError: QEMU does not say what it emulates.
         """
         row = nics.model(model)
-        config = (build.out / ".config").read_text(encoding="utf-8")
-        kernel = Kernel(tree=build.tree, variant=build.variant, config=parse_config(config))
-        return nics.why_not(row, emulated(self.arch), kernel.lacks(row.options))
+        return nics.why_not(row, emulated(self.arch), kernel_of(build).lacks(row.options))
 
     def boot(self, build: Build) -> Row:
         """Boot a kernel to an answer over SSH and shut it down; the row says how long, or the error what went wrong.

@@ -154,6 +154,22 @@ def topology_of(suite: Suite, topologies: Sequence[Topology]) -> Topology | None
     return None
 
 
+def needs_of(suite: Suite) -> tuple[str, ...]:
+    """The kernel options that every test of a suite needs, as its `pytestmark` says; those that it says in plain text.
+
+    What only running the file would tell is left to its pytest.
+    """
+    module = ast.parse(suite.path.read_text(encoding="utf-8"), filename=str(suite.path))
+    marks = [node.value for node in module.body if isinstance(node, ast.Assign)
+             and any(isinstance(target, ast.Name) and target.id == "pytestmark" for target in node.targets)]
+    if len(marks) != 1:
+        return ()
+    needs = [node for node in (marks[0].elts if isinstance(marks[0], (ast.List, ast.Tuple)) else marks)
+             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "needs"]
+    return tuple(option.value for node in needs for option in node.args
+                 if isinstance(option, ast.Constant) and isinstance(option.value, str))
+
+
 def has_nics_of_the_run(suite: Suite, topologies: Sequence[Topology]) -> bool:
     """Whether it matters to a suite which NIC model the run is on. Raises UsageError as `topology_of` does."""
     found = topology_of(suite, topologies)
@@ -193,8 +209,7 @@ class Running:
         """What to say where none of its tests applies, and it was to run here."""
         reasons = dict.fromkeys(str(record["reason"]) for record in _records(Path(self._session.results))
                                 if record["event"] == "not-applicable")
-        return Row(kind="suite", id=self.suite.name, variant=self.variant, verdict=Verdict.FAIL,
-                   evidence=f"no test of it can run here: {'; '.join(reasons)}")
+        return unfit(self.suite, self.variant, "; ".join(reasons))
 
     def row(self) -> Row | None:
         """Wait for its end; None where none of its tests applies to the variant (their `needs` marks say so)."""
@@ -208,6 +223,12 @@ class Running:
             ended = f"the suite was still running after {self._deadline.budget:g} s"
         log = Path(self._session.workdir) / "pytest.log"
         return _row(self.suite, tuple(_records(Path(self._session.results))), self._session, ended, log)
+
+
+def unfit(suite: Suite, variant: str, why: str) -> Row:
+    """What to say of a suite that was to run on a variant, and no test of which can."""
+    return Row(kind="suite", id=suite.name, variant=variant, verdict=Verdict.FAIL,
+               evidence=f"no test of it can run here: {why}")
 
 
 @contextmanager

@@ -31,6 +31,12 @@ class Kernel:
         """Those of `options` that it does not have; of `A|B` one will do."""
         return tuple(option for option in options if not any(map(self.has, option.split("|"))))
 
+    def why_not(self, options: tuple[str, ...]) -> str:
+        """Why what needs `options` (`lacks`) cannot run on it; empty where it can."""
+        lacking = self.lacks(options)
+        return "the kernel lacks " + ", ".join(
+            " or ".join(f"CONFIG_{name}" for name in option.split("|")) for option in lacking) if lacking else ""
+
     @property
     def patched(self) -> bool:
         """Whether the series is applied."""

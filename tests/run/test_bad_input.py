@@ -99,9 +99,11 @@ def test_a_suite_that_collects_no_test_fails(run: Runner, derived_plan: PlanMake
     clear(ran, 1, "it contains no test")
 
 
-def test_a_suite_none_of_whose_tests_applies_fails(run: Runner, derived_plan: PlanMaker, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mark", ["@", "pytestmark = "], ids=["of-the-test", "of-the-file"])
+def test_a_suite_none_of_whose_tests_applies_fails(run: Runner, derived_plan: PlanMaker, tmp_path: Path,
+                                                   mark: str) -> None:
     (tmp_path / "test_unfit.py").write_text(
-        "import pytest\n\n@pytest.mark.needs('NO_SUCH')\ndef test_x(lab):\n    assert lab\n")
+        f"import pytest\n\n{mark}pytest.mark.needs('NO_SUCH')\ndef test_x(lab):\n    assert lab\n")
     ran = run(derived_plan(suites=["test_unfit.py"]))
     clear(ran, 1, "CONFIG_NO_SUCH")
     (row,) = ran.rows("suite")

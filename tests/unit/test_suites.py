@@ -102,6 +102,19 @@ def test_whether_the_nic_model_matters_to_a_suite(tmp_path: Path, mark: str, mat
     assert suites.has_nics_of_the_run(asks, ()) is matters
 
 
+@pytest.mark.parametrize(("marks", "needs"), [
+    ("pytestmark = [pytest.mark.topology('pair'), pytest.mark.needs('A|B', 'C')]", ("A|B", "C")),
+    ("pytestmark = pytest.mark.needs('A')", ("A",)),
+    ("pytestmark = (pytest.mark.needs('A'), pytest.mark.needs('B'))", ("A", "B")),
+    ("pytestmark = [pytest.mark.topology('pair')]", ()),
+    ("NEEDS = ('A',)\npytestmark = [pytest.mark.needs(*NEEDS)]", ()),
+    ("pytestmark = pytest.mark.needs('A')\npytestmark = []", ()),  # which of them holds, only pytest knows
+    ("MARK = pytest.mark.needs('A')\n@MARK", ()),  # the test's, not the file's
+    ("class TestAll:\n    pytestmark = pytest.mark.needs('A')\n", ())])
+def test_what_every_test_of_a_suite_needs(tmp_path: Path, marks: str, needs: tuple[str, ...]) -> None:
+    assert suites.needs_of(suite(tmp_path, f"import pytest\n{marks}\ndef test_x(): pass\n")) == needs
+
+
 def test_a_session_round_trips_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
     session = Session(tree="patched", variant="v", arch="x86_64", image="i", build="k", out="o", source="s", cc="gcc",
                       make_vars=["W=1"], cache="c", rootfs="r", memory=1, cpus=1, accel="tcg", boot_timeout=1,
