@@ -133,6 +133,10 @@ class Recorder:
             self._phases.append((verdict, reason, _detail(item, call.excinfo.value, report)))
             if verdict is not Verdict.SKIP:
                 report.sections += _sections(item)
+        elif report.failed:  # a strict xfail that passes, or a conftest's word
+            lines = report.longreprtext.splitlines() or ["pytest says that it failed"]
+            self._phases.append((Verdict.FAIL if call.when == "call" else Verdict.ERROR, _line(lines[-1]),
+                                 tuple(lines[-_TRACEBACK:])))
         return report
 
     @pytest.hookimpl(wrapper=True)

@@ -213,7 +213,7 @@ class Running:
 
     def row(self) -> Row | None:
         """Wait for its end; None where none of its tests applies to the variant (their `needs` marks say so)."""
-        ended = ""
+        ended, code = "", 0
         try:
             code = self._process.wait(self._deadline)
             if code not in (0, 1, 5):
@@ -222,7 +222,9 @@ class Running:
             self._process.kill()
             ended = f"the suite was still running after {self._deadline.budget:g} s"
         log = Path(self._session.workdir) / "pytest.log"
-        return _row(self.suite, tuple(_records(Path(self._session.results))), self._session, ended, log)
+        row = _row(self.suite, tuple(_records(Path(self._session.results))), self._session, ended, log)
+        unsaid = code == 1 and row is not None and row.verdict in (Verdict.PASS, Verdict.SKIP)
+        return _failed(row, log) if row is not None and unsaid else row
 
 
 def unfit(suite: Suite, variant: str, why: str) -> Row:
@@ -283,6 +285,12 @@ def _row(suite: Suite, records: tuple[dict[str, object], ...], session: Session,
     if ended and row.verdict is Verdict.PASS:
         row = dataclasses.replace(row, verdict=Verdict.ERROR, evidence=ended)
     return dataclasses.replace(row, detail=(*said, f"log: {log}")) if said or ended else row
+
+
+def _failed(row: Row, log: Path) -> Row:
+    """The row of a suite of which pytest says that it failed, and that no test did: a hook's word, or its crash."""
+    return dataclasses.replace(row, verdict=Verdict.ERROR, detail=(*_errors(log), *row.detail, f"log: {log}"),
+                               evidence=f"pytest failed, though no test of it did: {row.evidence}")
 
 
 def known_reports(records: Iterable[Mapping[str, object]]) -> tuple[str, ...]:

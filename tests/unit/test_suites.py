@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.claims import Check, Claim, Row, Verdict
+from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.jobs import suites
 from harness.jobs.suites import Session
@@ -143,3 +144,46 @@ def test_a_suite_that_can_run_nowhere_fails(lacking: Sequence[tuple[str, str]],
              for file, variant in lacking for name in [f"tests/guest/{file}"]}
     found = suites.never_ran(CUSTOMER, unfit)
     assert tuple((row.id.rpartition("/")[2], row.variant) for row in found) == rows
+
+
+def ran(tmp_path: Path, text: str, conftest: str = "") -> Row:
+    """The row of a suite that needs no machine."""
+    for name in ("out", "work", "suite"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "out/.config").write_text("CONFIG_NET=y\n")
+    (tmp_path / "suite/conftest.py").write_text(conftest)
+    path = tmp_path / "suite/test_s.py"
+    path.write_text(text)
+    session = Session(tree="patched", variant="v", arch="x86_64", image="i", build="k", out=str(tmp_path / "out"),
+                      source="s", cc="gcc", make_vars=[], cache="c", rootfs="r", memory=1, cpus=1, accel="tcg",
+                      boot_timeout=1, workdir=str(tmp_path / "work"), results=str(tmp_path / "work/results.jsonl"))
+    with suites.started(Suite(name="test_s.py", path=path), session, deadline=Deadline.after(60)) as running:
+        row = running.row()
+    assert row is not None
+    return row
+
+
+PASSES = "def test_a():\n    assert True\n"
+STRICT = f"import pytest\n\n@pytest.mark.xfail(strict=True, reason='known')\n{PASSES}"
+SAYS_FAILED = """import pytest
+@pytest.hookimpl(wrapper=True%s)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "call":
+        report.outcome, report.longrepr = "failed", "it leaks"
+    return report
+"""
+
+
+@pytest.mark.parametrize(("text", "conftest", "verdict", "evidence"), [
+    (STRICT, "", Verdict.FAIL, "1 fail; test_a: [XPASS(strict)] known"),
+    (PASSES, SAYS_FAILED % "", Verdict.FAIL, "1 fail; test_a: it leaks"),
+    (PASSES, SAYS_FAILED % ", tryfirst=True", Verdict.ERROR, "pytest failed, though no test of it did: 1 pass"),
+    (PASSES, "def pytest_sessionfinish(session):\n    raise OSError('gone')\n", Verdict.ERROR,
+     "pytest failed, though no test of it did: 1 pass"),
+    (PASSES, "", Verdict.PASS, "1 pass"),
+], ids=["a strict xfail passes", "a hook's word", "a hook's last word", "a hook fails", "all is well"])
+def test_what_pytest_calls_a_failure_is_no_pass(tmp_path: Path, text: str, conftest: str, verdict: Verdict,
+                                                evidence: str) -> None:
+    row = ran(tmp_path, text, conftest)
+    assert (row.verdict, row.evidence) == (verdict, evidence)
