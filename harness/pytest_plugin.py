@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-import textwrap
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -81,6 +80,7 @@ class Recorder:
         self.kernel = Kernel(tree=session.tree, variant=session.variant,
                              config=parse_config(Path(session.out, ".config").read_text(encoding="utf-8")))
         self._phases: list[tuple[Verdict, str, tuple[str, ...]]] = []
+        self._called = False
 
     def write(self, event: str, item: pytest.Item, **fields: object) -> None:
         self._append({"event": event, "id": _id(item), **fields})
@@ -115,7 +115,7 @@ class Recorder:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         self.write("started", item)
-        self._phases = []
+        self._phases, self._called = [], False
         item.config.stash[_SEEN] = {id(machine): len(machine.events) for machine in _machines(item)}
         began = time.monotonic()
         outcome = yield
@@ -144,11 +144,12 @@ class Recorder:
         """Look at every kernel after the test, whether it failed or not."""
         try:
             outcome = yield
-        except Exception as error:
+        except (Exception, pytest.fail.Exception, pytest.skip.Exception) as error:
             if not isinstance(error, KernelError):
                 _check_labs(item, error)
             raise
         _check_labs(item, None)
+        self._called = True
         return outcome
 
     def _judge(self, item: pytest.Item) -> tuple[Verdict, str, tuple[str, ...]]:
@@ -156,6 +157,8 @@ class Recorder:
         bad = [phase for phase in self._phases if phase[0] is not Verdict.SKIP]
         if bad or self._phases:
             return (bad or self._phases)[0]
+        if not self._called:
+            return Verdict.ERROR, "it was never called", ()
         if not asserts_something(item):
             return Verdict.ERROR, "the test asserts nothing: it cannot fail", ()
         return Verdict.PASS, "", ()
@@ -248,13 +251,21 @@ def verdict_of(error: BaseException, when: str) -> tuple[Verdict, str]:
 
 
 def asserts_something(item: pytest.Item) -> bool:
-    """Whether a test's own source has an `assert` or a `pytest.raises`: one without cannot fail."""
+    """Whether a test's own source has an `assert` or a `pytest.raises`: one without, or without source, cannot fail."""
     function = getattr(item, "function", None)
     if function is None:
         return True
-    nodes = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))))
     return any(isinstance(node, ast.Assert) or (isinstance(node, ast.Attribute) and node.attr == "raises")
-               for node in nodes)
+               for node in ast.walk(_parsed(function)))
+
+
+def _parsed(function: object) -> ast.Module:
+    """A function's source, as it stands in its file: dedenting it would change its strings, or fail at them."""
+    try:
+        source = inspect.getsource(function)  # type: ignore[arg-type]  # what has none is refused
+        return ast.parse(f"if True:\n{source}" if source[0].isspace() else source)
+    except (OSError, TypeError, SyntaxError):  # made by exec; no function; a lambda amid others
+        return ast.Module(body=[], type_ignores=[])
 
 
 def _recorder(config: pytest.Config) -> Recorder:
@@ -270,7 +281,7 @@ def _template(session: Session) -> MachineSpec:
                        arch=arch.get(session.arch), accel=session.accel, memory_mib=session.memory, cpus=session.cpus)
 
 
-def _check_labs(item: pytest.Item, error: Exception | None) -> None:
+def _check_labs(item: pytest.Item, error: BaseException | None) -> None:
     for running in item.config.stash[_LABS]:
         try:
             running.check(item.name)

@@ -187,3 +187,39 @@ def test_what_pytest_calls_a_failure_is_no_pass(tmp_path: Path, text: str, conft
                                                 evidence: str) -> None:
     row = ran(tmp_path, text, conftest)
     assert (row.verdict, row.evidence) == (verdict, evidence)
+
+
+NEVER_CALLED = "1 error; test_a: it was never called"
+NOTHING = "1 pass, 1 error; test_a: the test asserts nothing: it cannot fail"
+INDENTED = 'class TestAll:\n    def test_a(self):\n        assert """\nat the margin\n"""\n'
+PARTIAL = "import functools\n\ndef is_true(it):\n    assert it\n\ntest_a = functools.partial(is_true, True)\n"
+MADE = 'exec("def test_a():\\n    assert True\\n")\n'
+
+
+@pytest.mark.parametrize(("text", "conftest", "evidence"), [
+    (PASSES, "def pytest_configure(config):\n    config.option.setuponly = True\n", NEVER_CALLED),
+    (PASSES, "def pytest_runtest_protocol(item, nextitem):\n    return True\n", NEVER_CALLED),
+    (f"{INDENTED}\ndef test_b():\n    assert True\n", "", "2 pass"),
+    (f"{PARTIAL}\ndef test_b():\n    assert True\n", "", NOTHING),
+    (f"{MADE}\ndef test_b():\n    assert True\n", "", NOTHING),
+], ids=["only set up", "another protocol", "a string at the margin", "no function", "no source"])
+def test_a_pass_is_one_of_a_test_that_was_called_and_asserts(tmp_path: Path, text: str, conftest: str,
+                                                             evidence: str) -> None:
+    assert ran(tmp_path, text, conftest).evidence == evidence
+
+
+@pytest.mark.parametrize("ends", ["pytest.skip('no such thing')", "pytest.fail('it hangs')",
+                                  "pytest.raises(OSError, int)"])
+def test_what_a_kernel_reported_outranks_how_the_test_ended(tmp_path: Path, ends: str) -> None:
+    sick = """from types import SimpleNamespace
+from harness import pytest_plugin
+from harness.errors import KernelError
+
+def check(label):
+    raise KernelError("dut: WARNING in f")
+
+def pytest_runtest_setup(item):
+    item.config.stash[pytest_plugin._LABS] = [SimpleNamespace(hosts={}, check=check)]
+"""
+    row = ran(tmp_path, f"import pytest\n\ndef test_a():\n    {ends}\n    assert True\n", sick)
+    assert (row.verdict, row.evidence) == (Verdict.FAIL, "1 fail; test_a: dut: WARNING in f")
