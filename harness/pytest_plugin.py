@@ -236,6 +236,8 @@ def _up(config: pytest.Config, topology: Topology, session: Session) -> Iterator
 
 def verdict_of(error: BaseException, when: str) -> tuple[Verdict, str]:
     """What an exception out of a test's phase (`setup`, `call`, `teardown`) makes of it, and why in one line."""
+    if isinstance(error, pytest.PytestUnhandledThreadExceptionWarning) and error.__cause__ is not None:
+        return verdict_of(error.__cause__, when)
     if isinstance(error, pytest.skip.Exception):
         return Verdict.SKIP, _line(error.msg or "no reason given")
     if isinstance(error, KernelError):

@@ -46,6 +46,7 @@ def test(plan: Path, variant: str, arch: str | None, side: str, out: Path | None
     """
     import pytest
 
+    from harness.jobs.suites import STRICT
     from harness.vm.nic import DEFAULT_MODEL
 
     folder = (out or common.run_folder(f"{plan.resolve().name}-tests")).resolve()
@@ -57,7 +58,7 @@ def test(plan: Path, variant: str, arch: str | None, side: str, out: Path | None
     interrupts = _Interrupts()
     with _no_way_out():
         code = pytest.main(["-p", "harness.pytest_plugin", f"--harness-session={folder}/session.json",
-                            "-p", "no:cacheprovider", "--override-ini=addopts=", *words], plugins=[interrupts])
+                            "-p", "no:cacheprovider", "--override-ini=addopts=", *STRICT, *words], plugins=[interrupts])
     if not quiet:
         click.echo(f"consoles and results: {folder}", err=True)
     if interrupts.seen:

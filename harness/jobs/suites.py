@@ -29,6 +29,8 @@ from harness.plan.plan import Plan, Suite
 from harness.proc import Process
 from harness.vm.nic import DEFAULT_MODEL
 
+STRICT = ("-W", "error::pytest.PytestUnhandledThreadExceptionWarning", "-W", "error::pytest.PytestCollectionWarning")
+"""For pytest: an assertion that fails in a thread fails its test; a class of tests that cannot be run is an error."""
 _LAST_LINES = 10
 
 
@@ -241,7 +243,7 @@ def started(suite: Suite, session: Session, *, deadline: Deadline) -> Iterator[R
     Path(session.results).touch()
     home = suite.path.parent
     argv = [sys.executable, "-m", "pytest", "-p", "harness.pytest_plugin", f"--harness-session={workdir}/session.json",
-            "-p", "no:cacheprovider", "--override-ini=addopts=", "--color=no", "-v",
+            "-p", "no:cacheprovider", "--override-ini=addopts=", *STRICT, "--color=no", "-v",
             f"--rootdir={home}", f"--confcutdir={home}", str(suite.path)]
     with proc.spawn(argv, log=workdir / "pytest.log") as process:
         yield Running(suite, session, process, deadline)
@@ -281,7 +283,7 @@ def _row(suite: Suite, records: tuple[dict[str, object], ...], session: Session,
     known = known_reports(records)
     if known:
         row = dataclasses.replace(row, evidence=f"{row.evidence}; {known[0]}", detail=(*known, *row.detail))
-    said = row.detail if results or not ended else _errors(log)
+    said = (*_errors(log), *row.detail) if ended else row.detail
     if ended and row.verdict is Verdict.PASS:
         row = dataclasses.replace(row, verdict=Verdict.ERROR, evidence=ended)
     return dataclasses.replace(row, detail=(*said, f"log: {log}")) if said or ended else row

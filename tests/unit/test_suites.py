@@ -223,3 +223,27 @@ def pytest_runtest_setup(item):
 """
     row = ran(tmp_path, f"import pytest\n\ndef test_a():\n    {ends}\n    assert True\n", sick)
     assert (row.verdict, row.evidence) == (Verdict.FAIL, "1 fail; test_a: dut: WARNING in f")
+
+
+THREAD = """import threading
+
+def test_a():
+    def look():
+        assert 1 == 2
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+"""
+ALONE = "class TestAll:\n    def __init__(self):\n        pass\n\n    def test_b(self):\n        assert False\n"
+
+
+def test_an_assertion_that_fails_in_a_thread_fails_its_test(tmp_path: Path) -> None:
+    row = ran(tmp_path, THREAD)
+    assert (row.verdict, row.evidence) == (Verdict.FAIL, "1 fail; test_a: assert 1 == 2")
+
+
+def test_a_class_of_tests_that_cannot_be_run_is_no_pass(tmp_path: Path) -> None:
+    row = ran(tmp_path, f"{PASSES}{ALONE}")
+    assert row.verdict is Verdict.ERROR
+    assert any("cannot collect test class 'TestAll'" in line for line in row.detail), row.detail
