@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,9 +99,8 @@ def _no_way_out() -> Iterator[None]:
 
 def _never_ended(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
     """The tests that were to run and have no result, as where one calls `pytest.exit(returncode=0)`."""
-    ended = {row["id"] for row in rows if row["event"] == "finished"}
-    return tuple(row["id"].partition("::")[2] for row in rows
-                 if row["event"] == "planned" and row["id"] not in ended)
+    planned, ended = (Counter(row["id"] for row in rows if row["event"] == event) for event in ("planned", "finished"))
+    return tuple(name.partition("::")[2] for name in (planned - ended).elements())
 
 
 class _Interrupts:

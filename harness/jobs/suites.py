@@ -12,6 +12,7 @@ import ast
 import dataclasses
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -310,12 +311,20 @@ def _errors(log: Path) -> tuple[str, ...]:
 
 def collect(suite: Suite, records: tuple[dict[str, object], ...], ended: str,
             nic: str = "") -> tuple[TestResult, ...]:
-    """Every planned test's result; one that was planned and never finished is an ERROR that says how far it got."""
+    """Every planned test's result; one that was planned and never finished is an ERROR that says how far it got.
+
+    pytest gives several tests one id where those of their parameters run into each other (`a-b` and `c`, `a` and
+    `b-c`): the second is `test_x[a-b-c][2]`, so that what a claim says of the id holds for both.
+    """
     found: dict[str, TestResult] = {}
+    seen: Counter[tuple[str, str]] = Counter()
     for record in records:
         if record["event"] not in ("planned", "started", "finished"):
             continue
         name = f"{suite.name}::{str(record['id']).partition('::')[2]}"
+        seen[str(record["event"]), name] += 1
+        if (number := seen[str(record["event"]), name]) > 1:
+            name = f"{name}[{number}]"
         if record["event"] == "planned":
             found[name] = TestResult(id=name, nic=nic, verdict=Verdict.ERROR, reason=ended or "it was never started")
         elif record["event"] == "started":

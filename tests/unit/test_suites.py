@@ -247,3 +247,24 @@ def test_a_class_of_tests_that_cannot_be_run_is_no_pass(tmp_path: Path) -> None:
     row = ran(tmp_path, f"{PASSES}{ALONE}")
     assert row.verdict is Verdict.ERROR
     assert any("cannot collect test class 'TestAll'" in line for line in row.detail), row.detail
+
+
+ONE_ID = """import pytest
+
+@pytest.mark.parametrize("last", ["b-c", "c"])
+@pytest.mark.parametrize("first", ["a", "a-b"])
+def test_a(first, last):
+    assert (first, last) != ("a", "b-c")
+"""
+
+
+def test_of_tests_with_one_id_each_has_its_result(tmp_path: Path) -> None:
+    row = ran(tmp_path, ONE_ID)
+    assert row.verdict is Verdict.FAIL
+    assert {result.id: result.verdict for result in row.tests if "a-b-c" in result.id} == {
+        "test_s.py::test_a[a-b-c]": Verdict.FAIL, "test_s.py::test_a[a-b-c][2]": Verdict.PASS}
+
+
+def test_of_tests_with_one_id_one_that_never_ran_is_no_pass() -> None:
+    records = (record("planned"), record("planned"), record("started"), finished("PASS"))
+    assert [result.verdict for result in suites.collect(SUITE, records, "")] == [Verdict.PASS, Verdict.ERROR]
