@@ -242,8 +242,8 @@ def judge_tests(claim: Claim, variant: str, results: Sequence[TestResult]) -> Ro
 
     A name stands for all tests of a file or all parameters of a test, of which some may be skipped, but not all.
     """
-    named = {name: [result for result in results
-                    if result.id == name or result.id.startswith((f"{name}::", f"{name}["))] for name in claim.tests}
+    named = {name: [result for result in results if result.id in (name, name.partition("::")[0])
+                    or result.id.startswith((f"{name}::", f"{name}["))] for name in claim.tests}
     chosen = list(dict.fromkeys(result for found in named.values() for result in found))
     for name, found in named.items():
         if not found:
@@ -326,6 +326,16 @@ def judge_suite(file: str, variant: str, results: Sequence[TestResult], seconds:
     return Row(kind="suite", id=file, variant=variant, verdict=verdict_of(results), evidence=said + first,
                detail=tuple(line for result in bad for line in (f"{result.id}: {result.reason}", *result.detail)),
                tests=tuple(results), seconds=seconds, nic=nic)
+
+
+def earned(row: Row) -> tuple[TestResult, ...]:
+    """What a suite's row says of its tests, and, under the file's name, what became of it where they do not say it.
+
+    A suite that crashed when all its tests had passed, or before it had any, is no pass for a claim on one of them.
+    """
+    if row.tests and verdict_of(row.tests) is row.verdict:
+        return row.tests
+    return (*row.tests, TestResult(id=row.id, verdict=row.verdict, reason=row.evidence, nic=row.nic))
 
 
 def _worst_first(results: Sequence[TestResult]) -> list[TestResult]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
-from harness.claims import Row, Verdict
+from harness.claims import Row, Verdict, earned
 from harness.forks import cores
 from harness.jobs import boots, selftests, suites
 from harness.jobs.builds import packed_selftests
@@ -101,4 +101,4 @@ def _await_suites(state: Run, running: list[suites.Running], most: int) -> None:
                         state.unfit[ended.suite.name, ended.variant] = ended.unfit
                     else:
                         state.rows.append(row)
-                        state.tests[ended.variant] = (*state.tests.get(ended.variant, ()), *row.tests)
+                        state.tests[ended.variant] = (*state.tests.get(ended.variant, ()), *earned(row))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness import claims
-from harness.claims import Check, Claim, LayoutStatement, TestResult, Verdict
+from harness.claims import Check, Claim, LayoutStatement, Row, TestResult, Verdict
 from harness.compare.layout import Layout, Member, Unmeasured
 from harness.compare.size import Figure, SectionSizes, SizeDelta, SizeReport
 from harness.errors import ExitCode
@@ -179,3 +179,15 @@ def test_claims_on_layouts(says: dict[str, Any], expect: str, base: Layout | Unm
                                  "n: char n at 16 -> char n at 8")
     nothing = Claim(id="C3", says="", check=Check.LAYOUT, variants=("v",), expect=expect)
     assert claims.judge_layout(nothing, "v", base, patched).verdict is Verdict.ERROR
+
+
+@pytest.mark.parametrize("tests", [(result("s.py::a", Verdict.PASS),), ()], ids=["after its tests", "before any"])
+@pytest.mark.parametrize("name", ["s.py", "s.py::a"])
+def test_a_suite_that_crashed_is_no_pass_for_a_claim_on_it(name: str, tests: tuple[TestResult, ...]) -> None:
+    well = claims.judge_suite("s.py", "v", [result("s.py::a", Verdict.PASS)], 1)
+    assert claims.judge_tests(claim(name), "v", claims.earned(well)).verdict is Verdict.PASS
+    row = Row(kind="suite", id="s.py", variant="v", verdict=Verdict.ERROR, evidence="pytest ended with signal SIGKILL",
+              tests=tests, nic="rtl8139")
+    judged = claims.judge_tests(claim(name), "v", [*claims.earned(well), *claims.earned(row)])
+    assert (judged.verdict, judged.evidence) == (
+        Verdict.ERROR, "s.py on rtl8139: ERROR: pytest ended with signal SIGKILL")
