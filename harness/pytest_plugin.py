@@ -95,6 +95,12 @@ class Recorder:
         with Path(self.session.results).open("a", encoding="utf-8") as sink:
             sink.write(json.dumps(record) + "\n")
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Record why a whole file was skipped: there is no test of it to say so."""
+        if report.skipped:
+            said = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+            self._append({"event": "skipped", "reason": _line(said)})
+
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Plan what the kernel can run; the rest is recorded as not applicable, with what it lacks."""

@@ -281,6 +281,9 @@ def _row(suite: Suite, records: tuple[dict[str, object], ...], session: Session,
         return None
     row = claims.judge_suite(suite.name, session.variant, results, sum(result.seconds for result in results), ended,
                              session.nic)
+    skipped = [str(record["reason"]) for record in records if record["event"] == "skipped"]
+    if skipped and not results and not ended:
+        row = dataclasses.replace(row, evidence=f"none of its tests ran: {skipped[0]}")
     known = known_reports(records)
     if known:
         row = dataclasses.replace(row, evidence=f"{row.evidence}; {known[0]}", detail=(*known, *row.detail))

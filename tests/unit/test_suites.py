@@ -268,3 +268,13 @@ def test_of_tests_with_one_id_each_has_its_result(tmp_path: Path) -> None:
 def test_of_tests_with_one_id_one_that_never_ran_is_no_pass() -> None:
     records = (record("planned"), record("planned"), record("started"), finished("PASS"))
     assert [result.verdict for result in suites.collect(SUITE, records, "")] == [Verdict.PASS, Verdict.ERROR]
+
+
+@pytest.mark.parametrize(("text", "reason"), [
+    ("import pytest\npytest.importorskip('not_here')\n",
+     "Skipped: could not import 'not_here': No module named 'not_here'"),
+    ("import pytest\npytest.skip('no card', allow_module_level=True)\n", "Skipped: no card"),
+], ids=["a module that is missing", "its own word"])
+def test_a_file_that_skips_itself_says_why_no_test_ran(tmp_path: Path, text: str, reason: str) -> None:
+    row = ran(tmp_path, f"{text}{PASSES}")
+    assert (row.verdict, row.evidence) == (Verdict.FAIL, f"none of its tests ran: {reason}")
