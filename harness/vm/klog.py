@@ -152,7 +152,8 @@ class Scanner:
     Args:
         ignores: reports that are known and harmless; entries past their day hide nothing.
         today: the day that counts for them; the day it is, where none is given.
-        most: reports that are made events; further ones are only counted. All, where none is given.
+        most: reports that are made events, of those after which a test may go on and of the others; further ones are
+            only counted. All, where none is given.
     """
 
     def __init__(self, ignores: Iterable[Ignore] = (), today: date | None = None, most: int | None = None) -> None:
@@ -167,7 +168,8 @@ class Scanner:
         self._reports: list[_Report] = []
         self._lost = 0
         self._most = most
-        self._made = 0
+        self._made: Counter[bool] = Counter()
+        """The events made, by whether a test may go on after them: a flood of those must not hide one of the others."""
         self.uncounted = 0
         """Reports beyond the `most`."""
         self.hidden: Counter[str] = Counter()
@@ -238,16 +240,17 @@ class Scanner:
 
     def _event(self, report: _Report) -> KernelEvent | None:
         """The event of a report; None where the allow-list has it, or there were too many."""
-        if self._most is not None and self._made >= self._most:
+        fatal = report.rule.fatal
+        if self._most is not None and self._made[fatal] >= self._most:
             self.uncounted += 1
             return None
         event = made(report.rule.kind, report.headline, report.line, report.lines, report.texts,
-                     fatal=report.rule.fatal, cut=report.cut)
+                     fatal=fatal, cut=report.cut)
         for entry in self._ignores:
             if any(entry.pattern.search(text) for text in (event.title, *report.heads)):
                 self.hidden[entry.reason] += 1
                 return None
-        self._made += 1
+        self._made[fatal] += 1
         note = self._note((event.title, *report.heads))
         return replace(event, note=note) if note else event
 

@@ -235,6 +235,14 @@ def test_a_panic_lends_its_stack_to_the_report_that_caused_it() -> None:
     assert (panic.title, panic.line) == ("kernel panic: panic_on_warn set", 2)
 
 
+def test_a_flood_of_reports_that_a_test_may_go_on_after_hides_no_other() -> None:
+    scanner = klog.Scanner(most=3)
+    lines = [*["ip: page allocation failure: order:3, mode:0x40cc0"] * 10, "BUG: KASAN: use-after-free in f+0x1/0x2"]
+    events = [*(event for line in lines for event in scanner.feed(line)), *scanner.finish()]
+    assert [event.fatal for event in events] == [False, False, False, True]
+    assert scanner.uncounted == 7
+
+
 def test_reports_beyond_the_most_are_only_counted() -> None:
     scanner = klog.Scanner(most=3)
     events = [event for line in stamped(WARNING * 10) for event in scanner.feed(line)]
