@@ -23,6 +23,7 @@ __all__ = ["MAX_LINES", "Ignore", "KernelEvent", "Kind", "Rule", "Scanner", "cle
 MAX_LINES = 600
 """Lines of one report that are kept; a report that goes on is cut there."""
 _MAX_LINE = 4096
+"""Characters of a line that are looked at: its two ends, as a report may follow what a program left unfinished."""
 _MAX_OPEN = 4
 """Reports that may be read at the same time."""
 _NEAR = 20
@@ -77,7 +78,9 @@ def suspicious(block: bytes) -> bool:
 
 def clean(line: str) -> str:
     """`line` as text: colour codes and control characters out; of what `\\r` overwrote, the last version."""
-    line = line[:_MAX_LINE].rstrip("\r\n")
+    if len(line) > _MAX_LINE:
+        line = f"{line[:_MAX_LINE // 2]} … {line[-_MAX_LINE // 2:]}"
+    line = line.rstrip("\r\n")
     if line.isprintable():
         return line
     line = _COLOUR.sub("", line).rstrip("\r\n").rsplit("\r", 1)[-1]

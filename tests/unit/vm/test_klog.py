@@ -235,6 +235,13 @@ def test_a_panic_lends_its_stack_to_the_report_that_caused_it() -> None:
     assert (panic.title, panic.line) == ("kernel panic: panic_on_warn set", 2)
 
 
+def test_a_report_that_stands_behind_a_long_unfinished_line_is_found() -> None:
+    (event,) = klog.scan(["." * 5000 + f"{STAMP}BUG: sleeping function called from invalid context at mm/slab.h:1"])
+    assert event.headline == "BUG: sleeping function called from invalid context at mm/slab.h:1"
+    (event,) = klog.scan([f"{STAMP}BUG: sleeping function called from invalid context at mm/slab.h:1" + "." * 5000])
+    assert event.kind is Kind.ATOMIC
+
+
 def test_a_flood_of_reports_that_a_test_may_go_on_after_hides_no_other() -> None:
     scanner = klog.Scanner(most=3)
     lines = [*["ip: page allocation failure: order:3, mode:0x40cc0"] * 10, "BUG: KASAN: use-after-free in f+0x1/0x2"]
