@@ -60,9 +60,7 @@ _PARTS: Mapping[Kind, frozenset[Kind]] = {
 }
 """By the kind of an open report, the kinds of lines near its first that are part of it, not reports of their own."""
 _LONG = frozenset((Kind.RCU_STALL, Kind.OOM))
-"""Reports whose parts may come anywhere in them."""
-_TERSE = frozenset((Kind.WARNING, Kind.REFCOUNT))
-"""Reports that say all they are about before their stack; what comes after it is another one."""
+"""Reports whose parts may come anywhere in them; of others, what comes after their stack is another report."""
 _TELLING = frozenset((Kind.REFCOUNT, Kind.LIST))
 """Parts that say better what the report is about than its first line does."""
 _CROSS = frozenset((Kind.RCU_STALL, Kind.SOFT_LOCKUP, Kind.HARD_LOCKUP, Kind.HUNG_TASK, Kind.OOM))
@@ -141,7 +139,7 @@ class _Report:
             return rule.kind is not Kind.PANIC and _CUT not in text
         if kind is Kind.LEAK:
             return not self.headline.startswith("unreferenced")
-        return rule.kind in _PARTS.get(kind, ()) and not (self.framed and kind in _TERSE)
+        return rule.kind in _PARTS.get(kind, ()) and (kind in _LONG or not self.framed)
 
     def add(self, line: str, text: str) -> None:
         self.lines.append(line)

@@ -242,6 +242,15 @@ def test_a_report_that_stands_behind_a_long_unfinished_line_is_found() -> None:
     assert event.kind is Kind.ATOMIC
 
 
+@pytest.mark.parametrize("known", ["INFO: trying to register non-static key.", "BUG: bad thing",
+                                   "BUG skb (Tainted: G): Objects remaining on __kmem_cache_shutdown()"])
+@pytest.mark.parametrize("other", ["WARNING: CPU: 1 PID: 2 at net/core/dev.c:1 f+0x1/0x2", "Oops: 0000 [#1] SMP"])
+def test_a_known_report_hides_no_other_that_comes_after_its_stack(known: str, other: str) -> None:
+    ignore = Ignore(pattern=re.compile(re.escape(known)), reason="known")
+    (event,) = klog.scan([known, "Call Trace:", " g+0x1/0x2", other, "Call Trace:", " f+0x1/0x2"], [ignore])
+    assert event.headline == other
+
+
 def test_a_flood_of_reports_that_a_test_may_go_on_after_hides_no_other() -> None:
     scanner = klog.Scanner(most=3)
     lines = [*["ip: page allocation failure: order:3, mode:0x40cc0"] * 10, "BUG: KASAN: use-after-free in f+0x1/0x2"]
