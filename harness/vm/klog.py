@@ -107,9 +107,10 @@ def opens(text: str, ignores: Iterable[Ignore] = ()) -> Rule | None:
     `ignores` are rules besides those that always hold.
     """
     rule = next((rule for rule in RULES if any(map(text.__contains__, rule.needs)) and rule.pattern.search(text)), None)
-    if rule is None or any(ignore.pattern.search(text) for ignore in (*IGNORES, *ignores)):
+    if rule is None:
         return None
-    return rule
+    said = headline(text, rule)  # not what an interleaved console left around it
+    return None if any(ignore.pattern.search(said) for ignore in (*IGNORES, *ignores)) else rule
 
 
 @dataclass(slots=True, kw_only=True)

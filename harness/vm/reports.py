@@ -37,6 +37,8 @@ class Kind(StrEnum):
     HUNG_TASK = "hung task"
     REFCOUNT = "refcount"
     NETDEV = "netdevice never freed"
+    TIMEOUT = "transmit timeout"
+    PREEMPT = "preemption imbalance"
     SLAB = "slab corruption"
     LIST = "list corruption"
     OOM = "out of memory"
@@ -46,7 +48,8 @@ class Kind(StrEnum):
     SILENCE = "silence"
 
 
-STACKLESS = frozenset((Kind.OOM, Kind.REBOOT, Kind.DROPPED, Kind.SILENCE, Kind.NETDEV, Kind.LEAK))
+STACKLESS = frozenset((Kind.OOM, Kind.REBOOT, Kind.DROPPED, Kind.SILENCE, Kind.NETDEV, Kind.LEAK,
+                       Kind.TIMEOUT, Kind.PREEMPT))
 """Reports that are whole without a stack."""
 
 
@@ -126,7 +129,7 @@ RULES = (
           r"(?:self-)?detected|rcu.*detected stall|rcu: .*kthread (?:timer wakeup|starved)|"
           r"INFO: rcu_\w+ .*stall"),
     _rule(Kind.HUNG_TASK, "INFO: task",
-          r"INFO: task .* blocked for more than \d+ seconds|INFO: task .* can't die for more than"),
+          r"INFO: task .* blocked(?: in I/O wait)? for more than \d+ seconds|INFO: task .* can't die for more than"),
     _rule(Kind.ATOMIC, "BUG: sleep|BUG: sched|BUG: using|BUG: work|BUG: Inv",
           r"BUG: sleeping function called from invalid context|BUG: scheduling while atomic|"
           r"BUG: using (?:__)?(?:this_cpu|smp_processor_id|__this_cpu)|BUG: workqueue leaked lock|"
@@ -150,6 +153,11 @@ RULES = (
           r"refcount_t: |WARNING: .*\blib/refcount\.c:\d+"),
     _rule(Kind.NETDEV, "unregister_netdevice",
           r"unregister_netdevice: waiting for \S+ to become free", alone=True),
+    # No WARN since 6.8 and in stable trees (e316dd1cf135); until then the WARNING says it.
+    _rule(Kind.TIMEOUT, "NETDEV WATCHDOG",
+          r"NETDEV WATCHDOG: CPU: \d+: transmit queue \d+ timed out", alone=True),
+    _rule(Kind.PREEMPT, "entered softirq",
+          r"huh, entered softirq .* with preempt_count", alone=True),
     _rule(Kind.SLAB, "BUG |cache_from_obj|kmem_cache_destroy|Slab corruption|usercopy|BUG: Obj|slab error",
           r"BUG \S.*(?:Not tainted|Tainted).*?: |"
           r"BUG [\w:-]+(?: \(.*\))?: (?:Objects remaining|Redzone|Poison|"
@@ -184,6 +192,9 @@ RULES = (
     _rule(Kind.WARNING, "WARNING: |cut here|ODEBUG",
           r"WARNING: (?:CPU: ?\d+|.* at |kernel stack|[a-z].*\+0x)|-{8,}\[ cut here \]-{8,}|"
           r"WARNING: can't dereference|^WARNING: |ODEBUG: (?:free|init|activate|deactivate|assert)"),
+    # What prints a stack without a word that says so: netdev_rx_csum_fault, __report_bad_irq, sysfs_warn_dup.
+    _rule(Kind.WARNING, "hw csum|nobody cared|duplicate filename",
+          r"\bhw csum failure|\birq \d+: nobody cared|sysfs: cannot create duplicate filename"),
     _rule(Kind.OOM, "ut of memory|oom-killer",
           r"Out of memory(?: \(oom_kill_allocating_task\))?: Kill(?:ed)? process|invoked oom-killer|"
           r"Memory cgroup out of memory: Kill"),
@@ -207,6 +218,7 @@ IGNORES = (
             r"kernel not compiled with)", "deprecation notices and advice, not reports"),
     _ignore(r"traps: \S+\[\d+\] (?:general protection|trap )", "a fault of a user program"),
     _ignore(r"ODEBUG: Out of memory", "a debugging aid switched itself off"),
+    _ignore(r"^harness: after ", "the name of a guest test, which may be anything"),
     _ignore(r"\[U\] ", "text of user programs"),
     _ignore(r"^(?:Command line: |Kernel command line: |Unknown kernel command line )", "echo of the command line"),
 )

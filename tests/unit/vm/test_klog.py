@@ -44,6 +44,12 @@ REPORTS = [
     (Kind.HARD_LOCKUP, "NMI watchdog: Watchdog detected hard LOCKUP on cpu 1"),
     (Kind.HUNG_TASK, "INFO: task ip:77 blocked for more than 120 seconds."),
     (Kind.REFCOUNT, "refcount_t: underflow; use-after-free."),
+    (Kind.HUNG_TASK, "INFO: task ip:77 blocked in I/O wait for more than 120 seconds."),
+    (Kind.TIMEOUT, "e1000 0000:00:03.0 eth0: NETDEV WATCHDOG: CPU: 0: transmit queue 0 timed out 5120 ms"),
+    (Kind.PREEMPT, "huh, entered softirq 3 NET_RX 00000000f with preempt_count 00000101, exited with 00000102?"),
+    (Kind.WARNING, "e1000 0000:00:03.0 eth0: hw csum failure"),
+    (Kind.WARNING, 'irq 11: nobody cared (try booting with the "irqpoll" option)'),
+    (Kind.WARNING, "sysfs: cannot create duplicate filename '/class/net/eth0'"),
     (Kind.NETDEV, "unregister_netdevice: waiting for veth0 to become free. Usage count = 2"),
     (Kind.SLAB, "BUG skbuff_ext_cache (Not tainted): Objects remaining in skbuff_ext_cache on __kmem_cache_shutdown()"),
     (Kind.LIST, "list_del corruption. prev->next should be ffff, but was 0000"),
@@ -56,6 +62,7 @@ HARMLESS = [
     "rcu: Hierarchical RCU implementation.", "NMI watchdog: Enabled. Permanently consumes one hw-PMU counter.",
     "debug: unmapping init memory", "random: crng init done", "kmemleak: Kernel memory leak detector initialized",
     "page_owner is disabled", "ODEBUG: Out of memory. ODEBUG disabled", "SeaBIOS (version 1.16.2-debian)",
+    "harness: after test_klog[BUG: KASAN: use-after-free in f]",
 ]
 WARNING = """\
 ------------[ cut here ]------------
@@ -249,6 +256,13 @@ def test_a_known_report_hides_no_other_that_comes_after_its_stack(known: str, ot
     ignore = Ignore(pattern=re.compile(re.escape(known)), reason="known")
     (event,) = klog.scan([known, "Call Trace:", " g+0x1/0x2", other, "Call Trace:", " f+0x1/0x2"], [ignore])
     assert event.headline == other
+
+
+def test_a_harmless_line_hides_no_report_that_runs_into_it() -> None:
+    harmless, report = f"{STAMP}INFO: NMI handler (x) took too long to run", "BUG: KFENCE: out-of-bounds read in f"
+    (event,) = klog.scan([f"{harmless}{STAMP}{report}"])
+    assert event.headline == report
+    assert klog.scan([harmless]) == ()
 
 
 def test_a_flood_of_reports_that_a_test_may_go_on_after_hides_no_other() -> None:
