@@ -15,8 +15,11 @@ from dataclasses import dataclass, field, replace
 _INDENT = 2
 """Spaces that a level of subtests stands further in (ktap.rst)."""
 _PLAN = re.compile(r"^1\.\.(\d+)")
-_RESULT = re.compile(r"^(?P<word>not ok|ok)\s+(?P<number>\d+)\s*(?:-\s+)?(?P<name>[^#]*?)\s*"
-                     r"(?:#\s*(?P<directive>SKIP|TODO|XFAIL|TIMEOUT|ERROR)\b:?\s*(?P<reason>.*))?$", re.IGNORECASE)
+_RESULT = re.compile(r"^(?P<word>not ok|ok)\s+(?P<number>\d+)\s*(?:-\s+)?(?P<name>.*?)\s*"
+                     r"(?:#\s*(?P<directive>SKIP|TODO|XFAIL|TIMEOUT|ERROR)(?:PED)?\b:?\s*(?P<reason>.*)|"
+                     r"\s# (?P<data>.*))?$", re.IGNORECASE)
+"""What stands behind a lone `#` is diagnostic data, which may vary; a `#` in a word is part of the name."""
+_FAILURE = re.compile(r"^not ok\s+\d")
 _BAIL = re.compile(r"^Bail out!\s*(.*)$")
 _LABEL = re.compile(r"^\[\s*\d+\.\d+\](?:\s?\[\s*[TC]\d+\])?\s?")
 
@@ -91,10 +94,14 @@ def parse(lines: Iterable[str]) -> Report:
         depth = (len(text) - len(text.lstrip(" "))) // _INDENT
         text = text.strip()
         if found := _PLAN.match(text):
+            if levels[depth].planned is not None:
+                problems.append(f"the plan was {levels[depth].planned} tests, and then {found[1]}")
             levels[depth].planned = int(found[1])
         elif found := _RESULT.match(text):
             case = _case(found, tuple(said))
-            below, level = levels.pop(depth + 1, _Level()), levels[depth]
+            # ktap.rst indents by two spaces, KUnit by four.
+            deeper = min((each for each in levels if each > depth), default=depth + 1)
+            below, level = levels.pop(deeper, _Level()), levels[depth]
             problems += below.problems(f"{case.name}: ")
             level.seen += 1
             if int(found["number"]) != level.seen:
@@ -113,6 +120,12 @@ def parse(lines: Iterable[str]) -> Report:
             problems.append(f"{level.cases[0].name}: its parent did not report")
     cases = [case for _, level in sorted(levels.items()) for case in level.cases]
     return Report(cases=tuple(cases), problems=tuple(problems))
+
+
+def reports(lines: Iterable[str]) -> bool:
+    """Whether lines hold a report, or the pieces of one: a plan, a failure, an early end."""
+    texts = (_LABEL.sub("", line).strip() for line in lines)
+    return any(_PLAN.match(text) or _BAIL.match(text) or _FAILURE.match(text) for text in texts)
 
 
 def _case(found: re.Match[str], said: tuple[str, ...]) -> Case:

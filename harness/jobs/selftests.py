@@ -115,7 +115,7 @@ def judge(code: int, output: str, seconds: float, limit: float) -> Outcome:
     if code == _SKIP:
         reason = next((line for line in reversed(lines) if "skip" in line.lower()), said[-1] if said else "it skipped")
         return Outcome(verdict=Verdict.SKIP, reason=reason.strip(), said=said, seconds=seconds)
-    report = ktap.parse(lines) if any(line.strip().startswith("1..") for line in lines) else None
+    report = ktap.parse(lines) if ktap.reports(lines) else None
     verdict, reason = _reported(report) if code == 0 else (Verdict.FAIL, _failure(code, lines, report))
     return Outcome(verdict=verdict, reason=reason, said=said, cases=report.cases if report else (), seconds=seconds)
 

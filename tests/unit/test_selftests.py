@@ -124,6 +124,14 @@ def test_what_an_exit_code_and_a_report_come_to(code: int, output: str, verdict:
     assert (outcome.verdict, outcome.reason) == (verdict, reason)
 
 
+@pytest.mark.parametrize("stamp", ["", "[    1.000000] "])
+@pytest.mark.parametrize("text", ["ok 1 a\nnot ok 2 b", "1..2\nok 1 a # 1 s\nnot ok 2 b # 2 s", "Bail out! no memory"])
+def test_a_report_without_a_plan_or_with_data_is_judged_by_its_failures(stamp: str, text: str) -> None:
+    outcome = judge(0, "\n".join(f"{stamp}{line}" for line in text.splitlines()), 1.0, 3.0)
+    assert outcome.verdict is Verdict.FAIL
+    assert outcome.failed == (frozenset("b") if "not ok" in text else frozenset())
+
+
 def test_who_is_killed_before_the_time_is_up_was_not_slow() -> None:
     assert judge(143, "", 1.0, 3.0).reason == "exit code 143"
 
