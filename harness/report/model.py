@@ -12,7 +12,8 @@ from harness.errors import ExitCode
 
 SCHEMA = "harness.results/1"
 
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+"""What a terminal may take for a command, and what XML cannot hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

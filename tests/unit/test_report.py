@@ -142,3 +142,9 @@ def test_no_text_breaks_a_form_or_reaches_the_terminal_raw(text: str) -> None:
 def test_only_claims_that_were_judged_are_told() -> None:
     assert "C1: no [bold]change[/]" in shown(report(row(Verdict.PASS)))
     assert "C1: " not in shown(report(row(Verdict.PASS, kind="boot", id="base/none")))
+
+
+def test_what_xml_cannot_hold_is_in_no_report() -> None:
+    odd = "".join(map(chr, (*range(32), 0x7F, 0xFFFE, 0xFFFF, 0xD800)))
+    read = xml(report(row(Verdict.FAIL, evidence=odd, detail=(odd,))))
+    assert (read.tests, read.failures) == (1, 1)
