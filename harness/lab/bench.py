@@ -27,6 +27,8 @@ from harness.vm.ssh import Running, Word
 _LINK = 20.0
 """Seconds that a link may take from `ip link set up` until packets pass; e1000 under TCG takes one to three."""
 _BARRIER = 10.0
+_LABEL = 200
+"""Characters of a test's name in a kernel's log, which takes no line of more than about 1000."""
 _REBOOT = 180.0
 
 # Nothing of IPv6's own accord: duplicate detection would hold addresses back, solicitations be counted as traffic.
@@ -169,7 +171,7 @@ class Lab:
         Raises:
             KernelError: the first kernel that is not well, with its report.
         """
-        label = " ".join(label.split())
+        label = " ".join(label.split())[:_LABEL].rstrip()
         for host in self.hosts.values():
             host.machine.check()
             with host.machine.console.watch(re.escape(f"harness: after {label}")) as marker:

@@ -85,3 +85,9 @@ def test_a_guest_that_does_not_log_is_not_well(lab: Lab, monkeypatch: pytest.Mon
             lab.check("another test")
     finally:
         lab["a"].shell("umount /dev")
+
+
+def test_a_test_may_have_any_name(lab: Lab) -> None:
+    """printk takes no line of more than about 1000 characters (LOG_LINE_MAX)."""
+    for name in ("x" * 2000, r"x[a\nb\c]", "x[%s $HOME `id`]", "größe"):
+        lab.check(name)
