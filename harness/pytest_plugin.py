@@ -101,9 +101,18 @@ class Recorder:
             said = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
             self._append({"event": "skipped", "reason": _line(said)})
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Plan what the kernel can run; the rest is recorded as not applicable, with what it lacks."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]
+                                      ) -> Generator[None, object, object]:
+        """Plan what the kernel can run; the rest is recorded as not applicable, with what it lacks.
+
+        What hooks or options have taken away is recorded, too: a suite must not look as if that had passed.
+        """
+        collected = tuple(items)
+        outcome = yield
+        for item in collected:
+            if item not in items:
+                self.write("deselected", item)
         kept, left = [], []
         for item in items:
             wanted = tuple(dict.fromkeys(option for mark in item.iter_markers("needs") for option in mark.args))
@@ -117,6 +126,7 @@ class Recorder:
         items[:] = kept
         if left:
             config.hook.pytest_deselected(items=left)
+        return outcome
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:

@@ -129,6 +129,8 @@ def check(suite: Suite, topologies: Sequence[Topology] = (), claims_on: Sequence
     if not names:
         raise UsageError("the suite contains no test", where=str(suite.path),
                          hint="a test is a function whose name starts with test_")
+    for node in ast.walk(module):
+        _check_names(suite, node)
     for claim in claims_on:
         for file, _, test in (name.partition("::") for name in claim.tests):
             wanted = test.partition("[")[0].rpartition("::")[2]
@@ -137,6 +139,17 @@ def check(suite: Suite, topologies: Sequence[Topology] = (), claims_on: Sequence
                 raise UsageError(f"claim {claim.id} is checked by {wanted}, which is no test of this suite",
                                  where=str(suite.path), hint=f"did you mean {near[0]}?" if near else "")
     topology_of(suite, topologies)
+
+
+def _check_names(suite: Suite, node: ast.AST) -> None:
+    """Refuse a module or a class that defines a test twice: Python keeps the last one, and no other would run."""
+    seen: set[str] = set()
+    for item in node.body if isinstance(node, (ast.Module, ast.ClassDef)) else ():
+        if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef)) and item.name.startswith("test"):
+            if item.name in seen:
+                raise UsageError(f"the suite has {item.name} twice: the first would not run",
+                                 where=f"{suite.path}:{item.lineno}")
+            seen.add(item.name)
 
 
 def topology_of(suite: Suite, topologies: Sequence[Topology]) -> Topology | None:
@@ -322,7 +335,7 @@ def collect(suite: Suite, records: tuple[dict[str, object], ...], ended: str,
     found: dict[str, TestResult] = {}
     seen: Counter[tuple[str, str]] = Counter()
     for record in records:
-        if record["event"] not in ("planned", "started", "finished"):
+        if record["event"] not in ("planned", "started", "finished", "deselected"):
             continue
         name = f"{suite.name}::{str(record['id']).partition('::')[2]}"
         seen[str(record["event"]), name] += 1
@@ -330,6 +343,8 @@ def collect(suite: Suite, records: tuple[dict[str, object], ...], ended: str,
             name = f"{name}[{number}]"
         if record["event"] == "planned":
             found[name] = TestResult(id=name, nic=nic, verdict=Verdict.ERROR, reason=ended or "it was never started")
+        elif record["event"] == "deselected":
+            found[name] = TestResult(id=name, nic=nic, verdict=Verdict.SKIP, reason="a hook has deselected it")
         elif record["event"] == "started":
             found[name] = TestResult(id=name, nic=nic, verdict=Verdict.ERROR, reason=ended or "it crashed")
         elif record["event"] == "finished":

@@ -278,3 +278,16 @@ def test_of_tests_with_one_id_one_that_never_ran_is_no_pass() -> None:
 def test_a_file_that_skips_itself_says_why_no_test_ran(tmp_path: Path, text: str, reason: str) -> None:
     row = ran(tmp_path, f"{text}{PASSES}")
     assert (row.verdict, row.evidence) == (Verdict.FAIL, f"none of its tests ran: {reason}")
+
+
+def test_what_a_hook_takes_away_is_seen(tmp_path: Path) -> None:
+    takes = "def pytest_collection_modifyitems(items):\n    del items[1]\n"
+    row = ran(tmp_path, f"{PASSES}\ndef test_b():\n    assert False\n", takes)
+    assert (row.verdict, row.evidence) == (Verdict.PASS, "1 pass, 1 skip; test_b: a hook has deselected it")
+
+
+def test_a_test_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    suites.check(suite(tmp_path, f"{PASSES}\nclass TestAll:\n    def test_a(self):\n        assert True\n"))
+    with pytest.raises(UsageError, match="has test_a twice: the first would not run") as caught:
+        suites.check(suite(tmp_path, f"{PASSES}\n{PASSES}"))
+    assert caught.value.where == f"{tmp_path}/s.py:4"
