@@ -166,7 +166,7 @@ class Lab:
         """Raise what any of the kernels reported until now.
 
         `label` is written to every kernel's log and waited for on its console: all that was reported before it has
-        been read by then, and a reader of the log sees which test a line belongs to.
+        been read by then, to its end, and a reader of the log sees which test a line belongs to.
 
         Raises:
             KernelError: the first kernel that is not well, with its report.
@@ -181,6 +181,7 @@ class Lab:
                 except DeadlineExpired as error:
                     raise KernelError(f"{host.name}: the console does not show what was asked for in the kernel's log",
                                       where=error.where, detail=error.detail) from error
+            host.machine.console.settle()
             host.machine.check()
 
 

@@ -234,11 +234,12 @@ class Scanner:
 
     def _close(self, which: Callable[[_Report], bool]) -> Iterator[KernelEvent]:
         closing = [report for report in self._reports if which(report)]
-        self._reports = [report for report in self._reports if report not in closing]
         for report in closing:
             event = self._event(report)
             if event is not None:
                 yield event
+        # Not before: who waits until no report is being read (`Console.settle`) is to find its event.
+        self._reports = [report for report in self._reports if report not in closing]
 
     def _event(self, report: _Report) -> KernelEvent | None:
         """The event of a report; None where the allow-list has it, or there were too many."""

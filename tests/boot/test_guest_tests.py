@@ -87,6 +87,16 @@ def test_a_failing_test_shows_the_console_and_what_the_kernel_reported_in_its_ti
     assert any("said in the test" in line for line in detail)
 
 
+def test_a_report_without_an_end_fails_the_test_that_it_came_in(patched_both: Build, tmp_path: Path) -> None:
+    done = run(tmp_path, """
+def test_the_kernel_complains(machine):
+    machine.shell("echo '<3>BUG: sleeping function called from invalid context at mm/slab.h:1' > /dev/kmsg")
+    assert machine.name == "dut"
+""" + PASSES)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert records(tmp_path)["test_the_kernel_complains"] == "FAIL"
+
+
 PASSES = "def test_passes():\n    assert True\n\ndef test_ends():\n    assert True\n"
 
 

@@ -265,6 +265,13 @@ def test_a_harmless_line_hides_no_report_that_runs_into_it() -> None:
     assert klog.scan([harmless]) == ()
 
 
+def test_a_report_is_being_read_until_its_event_is_there() -> None:
+    scanner = klog.Scanner()
+    assert list(scanner.feed("BUG: KFENCE: out-of-bounds read in f")) == []
+    assert [scanner.reading for _ in scanner.finish()] == [True]
+    assert not scanner.reading
+
+
 def test_a_flood_of_reports_that_a_test_may_go_on_after_hides_no_other() -> None:
     scanner = klog.Scanner(most=3)
     lines = [*["ip: page allocation failure: order:3, mode:0x40cc0"] * 10, "BUG: KASAN: use-after-free in f+0x1/0x2"]
