@@ -195,6 +195,13 @@ RULES = (
     # What prints a stack without a word that says so: netdev_rx_csum_fault, __report_bad_irq, sysfs_warn_dup.
     _rule(Kind.WARNING, "hw csum|nobody cared|duplicate filename",
           r"\bhw csum failure|\birq \d+: nobody cared|sysfs: cannot create duplicate filename"),
+    # The same, or not even a stack: net/core/neighbour.c, net/core/page_pool.c, net/ipv4/af_inet.c, lib/kobject.c,
+    # mm/page_poison.c, kernel/sched/idle.c.
+    _rule(Kind.WARNING, "neighbour|NEIGH|page_pool|Attempt to release|seriously wrong|pagealloc|idle thread",
+          r"NEIGH: BUG, double timer add|Destroying alive neighbour|\bneighbour leakage|"
+          r"page_pool refcnt -?\d+ violation|Attempt to release (?:TCP|alive inet) socket|"
+          r"kobject .*something is seriously wrong|pagealloc: (?:memory corruption|single bit error)|"
+          r"bad: scheduling from the idle thread"),
     _rule(Kind.OOM, "ut of memory|oom-killer",
           r"Out of memory(?: \(oom_kill_allocating_task\))?: Kill(?:ed)? process|invoked oom-killer|"
           r"Memory cgroup out of memory: Kill"),
