@@ -26,7 +26,7 @@ from harness.kernel import cmdfiles, kbuild_box, warnings
 from harness.kernel.kconfig import Config
 from harness.kernel.source import Progress, fetch
 from harness.kernel.toolchain import Toolchain
-from harness.kernel.tree import Content, Tree, apply, differing, prepare
+from harness.kernel.tree import Content, Tree, apply, differing, holds, prepare
 from harness.kernel.warnings import ByObject, Warned
 from harness.sandbox import bwrap, foreign
 from harness.sandbox.limits import Limits
@@ -35,6 +35,9 @@ from harness.store.store import Store, digest
 _DIAGNOSTIC = re.compile(r"^(?P<where>[^\s:]+:\d+)(?::\d+)?: (?:fatal )?(?P<kind>error|warning): (?P<text>.+)$")
 _FAILED = re.compile(r"^(?:make\[\d+\]: \*\*\* \[|\S+: undefined reference|ld: |ERROR: modpost|\S*ld\S*: )")
 _APPLY_SECONDS = 300
+_RULES = 2
+"""Part of a build's key: by the first rules a seed's objects were kept that should not have been, and neither such a
+build nor what started from one may be taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,9 +153,9 @@ def build(tree: Tree, config: Config, *, arch: Arch, toolchain: Toolchain, store
         _prove(out, stale, began, name)
         said = warnings.by_object((stage / "build.log").read_text(encoding="utf-8", errors="replace"))
         kept = seed.warnings if seed and grown is not None else {}
-        facts = {"arch": arch.name, "toolchain": toolchain.key, "variant": config.variant, "tree": tree.name,
-                 "content": asdict(content), "seconds": time.monotonic() - started, "rebuilt": compiled,
-                 "seed": seed.name if seed and grown is not None else "",
+        facts = {"rules": _RULES, "arch": arch.name, "toolchain": toolchain.key, "variant": config.variant,
+                 "tree": tree.name, "content": asdict(content), "seconds": time.monotonic() - started,
+                 "rebuilt": compiled, "seed": seed.name if seed and grown is not None else "",
                  "warnings": {target: [[row.file, row.text] for row in rows] for target, rows in warnings.carried(
                      kept, said, (name for name in kept if (out / name).exists())).items()}}
         (stage / "build.json").write_text(json.dumps(facts), encoding="utf-8")
@@ -180,7 +183,8 @@ def earlier(source: str, *, arch: Arch, toolchain: Toolchain, store: Store) -> I
             content = Content(source=facts["content"]["source"], removed=tuple(facts["content"]["removed"]),
                               files={name: (mode, sha) for name, (mode, sha) in facts["content"]["files"].items()})
             text = foreign.read(data / "out" / ".config") or ""
-            if (content.source, facts["arch"], facts["toolchain"]) == (source, arch.name, toolchain.key):
+            if (content.source, facts["arch"], facts["toolchain"], facts["rules"]) == (source, arch.name, toolchain.key,
+                                                                                       _RULES):
                 yield Earlier(key=key, tree=facts["tree"], content=content, arch=arch,
                               config=Config(variant=facts.get("variant", ""), text=text, asked=()))
 
@@ -191,7 +195,7 @@ def arch_of(entry: Path) -> str:
 
 
 def _key(content: Content, config: Config, arch: Arch, toolchain: Toolchain, again: str) -> str:
-    return digest("build", content.key, digest(config.text), arch.name, toolchain.key, again)
+    return digest("build", _RULES, content.key, digest(config.text), arch.name, toolchain.key, again)
 
 
 def _load(entry: Path, tree: str, content: Content, config: Config, arch: Arch, key: str, *, reused: bool) -> Build:
@@ -224,7 +228,8 @@ def _seeded(content: Content, seed: Build, out: Path, clean: Path, deadline: Dea
     if cmdfiles.reaches_all(changed):
         return None
     proc.run(["cp", "-a", "--reflink=auto", f"{seed.out}/.", str(out)], deadline=deadline)
-    stale = cmdfiles.dependents(out, changed)
+    added = frozenset(name for name in changed if not holds(seed.content, name, clean))
+    stale = cmdfiles.dependents(out, changed, added)
     for name in stale:
         (out / name).unlink(missing_ok=True)
     return stale

@@ -155,6 +155,11 @@ def differing(old: Content, new: Content, clean: Path) -> frozenset[str]:
     return frozenset(name for name in touched if _held(old, name, clean) != _held(new, name, clean))
 
 
+def holds(content: Content, name: str, clean: Path) -> bool:
+    """Whether a tree of the source `clean` has a file."""
+    return _held(content, name, clean) is not None
+
+
 def _held(content: Content, name: str, clean: Path) -> tuple[int, str] | None:
     if name in content.removed:
         return None

@@ -14,6 +14,7 @@ from harness.deadline import Deadline
 from harness.errors import InfraError
 from harness.jobs import builds
 from harness.jobs.inputs import Inputs, resolve
+from harness.kernel import kbuild
 from harness.kernel.kbuild import Build
 from harness.plan.plan import read_plan
 from harness.report.progress import Progress
@@ -102,6 +103,19 @@ def test_an_edited_series_starts_from_its_build_before_the_edit_and_from_no_stra
     last.unlink()
     write_patch(small / "series", name, old, f"{old}# other\n")
     assert made(small, "patched", "one", store)[1].seed == ("patched/one" if starts else "")
+
+
+def test_nothing_starts_from_what_was_built_by_other_rules(small: Path, tmp_path: Path,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(root=tmp_path / "cache")
+    write_patch(small / "series", "c.c", "old\n", "new\n")
+    with monkeypatch.context() as before:
+        before.setattr(kbuild, "_RULES", 1)
+        old = made(small, "base", "one", store)[1]
+    assert made(small, "base", "two", store)[1].seed == ""
+    new = made(small, "base", "one", store)[1]
+    assert (new.reused, new.key == old.key) == (False, False)
+    assert made(small, "patched", "one", store)[1].seed == "base/one"
 
 
 def test_what_a_makefile_left_that_is_taken_back_is_not_in_the_last_kernel(small: Path, tmp_path: Path) -> None:

@@ -31,6 +31,35 @@ def test_dependents_are_those_whose_files_changed(tmp_path: Path) -> None:
     assert cmdfiles.dependents(tmp_path, frozenset({"net/core"})) == frozenset()
 
 
+@pytest.mark.parametrize("noted", ["net/ipv4/../core/priv.h", "net//core/priv.h", "net/./core/priv.h"])
+def test_a_changed_header_is_known_however_it_was_included(tmp_path: Path, noted: str) -> None:
+    object_(tmp_path, "net/ipv4/b.o", "net/ipv4/b.c", noted)
+    object_(tmp_path, "lib/gen_table", "lib/gen_table.c", noted, flags="-O2")
+    assert cmdfiles.dependents(tmp_path, frozenset({"net/core/priv.h"})) == {"net/ipv4/b.o", "lib/gen_table"}
+    assert cmdfiles.run_by_make(tmp_path, frozenset({"net/core/priv.h"}))
+
+
+def test_an_added_header_may_be_found_where_another_of_its_name_was(tmp_path: Path) -> None:
+    object_(tmp_path, "net/core/a.o", "net/core/a.c", "include/uapi/linux/a.h")
+    object_(tmp_path, "net/core/b.o", "net/core/b.c", "include/uapi/linux/b.h")
+    new = frozenset({"include/linux/a.h", "net/core/c.c"})
+    assert cmdfiles.dependents(tmp_path, new, new) == {"net/core/a.o"}
+    assert cmdfiles.dependents(tmp_path, new) == frozenset()
+
+
+def test_what_was_made_by_a_rule_without_a_cmd_file_is_made_again(tmp_path: Path) -> None:
+    object_(tmp_path, "net/core/a.o", "net/core/a.c", "include/linux/a.h")
+    made = object_(tmp_path, "net/snmp.asn1.o", "net/x.c")
+    for name in ("snmp.asn1.c", "m.mod.c", ".tmp.c"):
+        (tmp_path / "net" / name).write_text("")
+    (tmp_path / "include/generated").mkdir(parents=True)
+    (tmp_path / "include/generated/autoconf.h").write_text("")
+    command = made.with_name(f".{made.name}.cmd")
+    command.write_text("source_net/snmp.asn1.o := net/snmp.asn1.c\ndeps_net/snmp.asn1.o := \\\n  net/snmp.asn1.h \\\n")
+    assert cmdfiles.dependents(tmp_path, frozenset({"net/snmp.asn1"})) == {"net/snmp.asn1.c", "net/snmp.asn1.o"}
+    assert cmdfiles.dependents(tmp_path, frozenset()) == frozenset()
+
+
 @pytest.mark.parametrize(("changed", "run"), [
     ("net/core/skbuff.c", False),
     ("include/linux/skbuff.h", False),
