@@ -11,6 +11,7 @@ from harness import arch as arches
 from harness import host
 from harness.arch import Arch
 from harness.deadline import Deadline
+from harness.errors import UsageError
 from harness.kernel import source
 from harness.kernel.collect import read_series
 from harness.kernel.series import Series
@@ -82,6 +83,10 @@ def resolve(plan: Plan, deadline: Deadline, *, store: Store | None = None,
     fetching = Deadline.after(FETCH_SECONDS)
     base, patches = (read_series(asked, root, cache, deadline=fetching, progress=progress)
                      for asked in (plan.base, plan.series))
+    for name, asked, found in (("base", plan.base, base), ("series", plan.series, patches)):
+        if asked and not found.patches:  # base and patched would be one tree, and every `identical` true
+            raise UsageError(f"no patch in `{name}`, only a cover letter", where=str(plan.path),
+                             hint="name the patches as well, as `series/*.patch`")
     for note in (*base.notes, *patches.notes):
         progress(model.clean(note))
     pinned = _pinned(plan.source, cache, fetching, progress)

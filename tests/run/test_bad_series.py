@@ -75,6 +75,12 @@ def test_an_mbox_out_of_order_with_a_reply_is_put_in_order(build: Build, repo: P
     clear(build(asked), 1, "a reply without a patch", "out of order (2, 1, 3)")
 
 
+def test_a_series_of_a_cover_letter_alone_is_none(build: Build, repo: Path, tmp_path: Path) -> None:
+    (tmp_path / "0000-cover-letter.patch").write_text(tinykernel.mails(repo, "--cover-letter")[0])
+    clear(build("'*.patch'"), 2, f"{tmp_path}/plan.yaml: no patch in `series`, only a cover letter")
+    clear(build(f"{{git: {repo}, range: v1..topic}}", more="base: 0000-cover-letter.patch\n"), 2, "no patch in `base`")
+
+
 def test_a_reply_with_a_patch(build: Build, repo: Path, tmp_path: Path) -> None:
     mails = tinykernel.mails(repo)
     clear(build(thread(tmp_path, [*mails, mails[0].replace("Subject: [PATCH", "Subject: Re: [PATCH")])), 2,
