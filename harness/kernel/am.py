@@ -10,6 +10,7 @@ from pathlib import Path
 from harness import proc
 from harness.deadline import Deadline
 from harness.errors import KernelError
+from harness.kernel.gitrepo import ATTRIBUTES
 from harness.kernel.series import Patch, hunk_at
 from harness.sandbox import bwrap
 
@@ -24,10 +25,11 @@ _LEAST_CONTEXT = "-C1"
 """One line of context must still be as it was on each side; patch(1) asks for no more with its default fuzz."""
 
 
-
 def begin(repo: Path, deadline: Deadline) -> None:
     """Make a repository of the files in a folder."""
     _git(repo, ["init", "-q", "--template=", "-b", "main"], deadline)
+    (repo / ".git" / "info").mkdir()
+    (repo / ".git" / "info" / "attributes").write_text(ATTRIBUTES, encoding="ascii")
     _git(repo, ["add", "-A", "-f", "."], deadline)
     _git(repo, ["commit", "-q", "--allow-empty", "-m", "source"], deadline)
 

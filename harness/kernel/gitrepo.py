@@ -32,7 +32,7 @@ ENV: Mapping[str, str] = {
 }
 """What every git of ours runs with."""
 
-_ATTRIBUTES = "* !text !eol !crlf !ident !filter !working-tree-encoding !diff !export-ignore !export-subst\n"
+ATTRIBUTES = "* !text !eol !crlf !ident !filter !working-tree-encoding !diff !export-ignore !export-subst\n"
 """Files come out as they were committed, whatever a tree's `.gitattributes` says."""
 
 _INDEX = "/tmp/index"  # noqa: S108 - in the box
@@ -142,7 +142,7 @@ def mirror(place: Place, refs: Sequence[str], store: Store, *, deadline: Deadlin
         for left in (*folder.glob("*.lock"), *folder.glob("refs/**/*.lock")):  # of a git that was killed
             left.unlink()
         (folder / "info").mkdir(exist_ok=True)
-        (folder / "info" / "attributes").write_text(_ATTRIBUTES, encoding="ascii")
+        (folder / "info" / "attributes").write_text(ATTRIBUTES, encoding="ascii")
         if place.folder is not None:
             _borrow(opened, deadline)
         else:

@@ -188,8 +188,13 @@ def _check_diff(where: str, text: bytes) -> tuple[str, ...]:
             hunks += 1
             at = _skip_hunk(where, lines, at, hunk)
             continue
-        if row == b"-- ":
-            break
+        if row == b"-- ":  # a mail ends here; git reads on, and so it may be where two were put into one file
+            rest = b"\n".join(lines[at:])
+            again = _OPENS.search(rest)
+            if again is None:
+                break
+            at += rest.count(b"\n", 0, again.start())
+            continue
         name = _SIDE.match(row) or _MOVED.match(row) or _BOTH.match(row)
         if name and row.endswith(b"\r"):
             raise UsageError("malformed patch: some of its lines end in CR LF, this one among them, and others do not",

@@ -10,11 +10,12 @@ and git itself still judges whether a patch applies. Files in a tree are shared 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from harness.store.store import Store, digest, file_digest
 _WRITTEN = 946684800
 """The time of every file a patch wrote (2000-01-01): no build may take such a file for new, since what has to be
 built again is decided by content (`harness.kernel.kbuild`)."""
+_RULES = 2
+"""Part of the key of what was applied: a change of how patches are applied makes all of it new."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +109,7 @@ def apply(tree: Tree, store: Store, *, deadline: Deadline, progress: Progress = 
         (stage / "applied.json").write_text(json.dumps({"written": written, "removed": removed, "fuzz": fuzz}),
                                             encoding="utf-8")
 
-    text = digest("applied", tree.source.sha256, [patch.sha256 for patch in tree.patches],
+    text = digest("applied", _RULES, tree.source.sha256, [patch.sha256 for patch in tree.patches],
                   *(["fuzz"] if tree.fuzz else []))
     entry = store.get("applied", text, make, deadline=deadline, waiting=progress, what=tree.name)
     facts = json.loads((entry / "applied.json").read_text(encoding="utf-8"))
@@ -131,6 +134,7 @@ def prepare(tree: Tree, store: Store, *, deadline: Deadline, progress: Progress 
         proc.run(["cp", "-al", f"{clean}/.", str(stage)], deadline=deadline)
         for name in content.removed:
             (stage / name).unlink()
+            _remove_empty(stage, name)
         for name in content.files:
             target = stage / name
             target.unlink(missing_ok=True)
@@ -165,7 +169,7 @@ def _held(content: Content, name: str, clean: Path) -> tuple[int, str] | None:
         return None
     try:
         return content.files.get(name) or (_mode(clean / name), file_digest(clean / name))
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
 
 
@@ -185,7 +189,34 @@ def _git_am(tree: Tree, clean: Path, repo: Path, deadline: Deadline) -> tuple[li
     for name in after:
         if not stat.S_ISREG((repo / name).lstat().st_mode):
             raise KernelError("a patch made something else than a file", where=name)
-    return sorted(after), [name for name in before if name not in after], fuzz
+    removed = [name for name in before if name not in after]
+    _check_room(clean, after, frozenset(removed))
+    return sorted(after), removed, fuzz
+
+
+def _check_room(clean: Path, written: Iterable[str], removed: frozenset[str]) -> None:
+    """What git would see in the whole tree and cannot see in the small one: a folder where a file is to be, or a file
+    where a folder is.
+
+    Raises:
+        KernelError: one is in the way and the series does not remove it.
+    """
+    for name in written:
+        above = [str(path) for path in Path(name).parents if (clean / path).is_file()]
+        below = [str(path.relative_to(clean)) for path in (clean / name).rglob("*") if not path.is_dir()]
+        for other in (*above, *below):
+            if other not in removed:
+                raise KernelError(f"a patch makes {name}, and {other} is in the way", where=name,
+                                  hint="rebase the series onto the source and patches before it")
+
+
+def _remove_empty(root: Path, name: str) -> None:
+    """The folders that held a removed file and are empty now, as git does."""
+    with contextlib.suppress(OSError):  # not empty
+        for parent in (root / name).parents:
+            if parent == root:
+                break
+            parent.rmdir()
 
 
 def _copy_in(clean: Path, repo: Path, name: str) -> bool:
