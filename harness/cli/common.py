@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,17 +60,26 @@ def run_folder(name: str) -> Path:
 
 
 def new_folder(folder: Path) -> None:
-    """Make the folder of a run.
+    """Make the folder of a run, which is this process's alone until it ends.
 
     Raises:
-        UsageError: something is in it.
+        UsageError: something is in it, or another process has it.
         InfraError: it cannot be made.
     """
     try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        if not folder.is_dir() or any(folder.iterdir()):
-            raise UsageError("the run folder is already in use", where=str(folder),
-                             hint="name another one with --out") from None
+        folder.mkdir(parents=True, exist_ok=True)
+        if not _claimed(folder) or any(folder.iterdir()):
+            raise UsageError("the run folder is already in use", where=str(folder), hint="name another one with --out")
     except OSError as error:
         raise InfraError(f"the run folder cannot be made: {error.strerror}", where=str(folder)) from error
+
+
+def _claimed(folder: Path) -> bool:
+    """Claim a folder until this process ends, as a run is long without a file in it; False where another has it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    return True
