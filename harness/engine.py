@@ -8,6 +8,7 @@ stop the others. Everything slow is in the store, so a run that was interrupted 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -23,7 +24,7 @@ from harness.compare.opened import Opened, to_json
 from harness.compare.size import SizeReport
 from harness.compare.values import Comparison
 from harness.deadline import Deadline
-from harness.errors import ExitCode
+from harness.errors import ExitCode, HarnessError
 from harness.jobs import boots, guests, judging, suites
 from harness.jobs.builds import (
     build,
@@ -89,9 +90,16 @@ def run(plan: Plan, *, store: Store, out: Path, progress: Progress, command: Seq
             claims=plan.claims, rows=tuple(state.rows) if state else (),
             builds=tuple(build_facts(item) for item in state.builds.values()) if state else (),
             error="" if failure is None else str(failure) or type(failure).__name__,
-            error_code=None if failure is None else getattr(failure, "exit_code", ExitCode.INTERRUPTED))
+            error_code=None if failure is None else _code_of(failure))
         write(report, out)
     return report
+
+
+def _code_of(failure: BaseException) -> ExitCode:
+    """The exit code that the command will end with."""
+    if isinstance(failure, HarnessError):
+        return failure.exit_code
+    return ExitCode.LAB if isinstance(failure, Exception) else ExitCode.INTERRUPTED
 
 
 def write(report: RunReport, out: Path) -> None:
@@ -99,7 +107,7 @@ def write(report: RunReport, out: Path) -> None:
     again = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m {report.command} "$@"\n'
     for name, data in (("results.json", json.dumps(model.to_json(report), indent=1).encode()),
                        ("junit.xml", junit.to_junit(report)),
-                       ("repeat.sh", again.encode())):
+                       ("repeat.sh", os.fsencode(again))):
         temporary = out / f".{name}"
         temporary.write_bytes(data)
         temporary.rename(out / name)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -87,6 +88,8 @@ def prune(keep: str | None, older_than: float | None, everything: bool, cache: P
     """
     from harness.store import cache as caches
 
+    if older_than is not None and math.isnan(older_than):
+        raise UsageError("nan is no number of days", where="--older-than")
     if everything and (keep is not None or older_than is not None):
         raise UsageError("--all excludes --keep and --older-than")
     store = open_store(cache)

@@ -30,6 +30,7 @@ SIDE = click.option("--side", type=click.Choice(["base", "patched"]), default="p
 ARCH = click.option("--arch", type=click.Choice(arches.names()), default=None,
                     help="The kernels' architecture.  [default: the plan's]")
 VARIANT = click.option("--variant", "-v", "variants", multiple=True, metavar="NAME",
+                       callback=lambda _context, _option, names: tuple(dict.fromkeys(names)),
                        help="Only this variant of the plan; may be given several times.")
 
 

@@ -107,7 +107,7 @@ def _in_variants(row: nic.Model, variants: Sequence[plan.Variant]) -> str:
 
 def _lacking(row: nic.Model, variant: plan.Variant) -> tuple[str, ...]:
     """The options of a model that no fragment of a variant asks for."""
-    text = "\n".join(path.read_text(encoding="utf-8") for path in variant.fragments)
+    text = "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in variant.fragments)
     asked = Kernel(tree="patched", variant=variant.name, config=parse_config(text))
     return asked.lacks(row.options)
 

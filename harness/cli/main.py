@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -27,6 +28,10 @@ from harness.cli import kselftest as cli_kselftest
 from harness.cli import tests as cli_tests
 from harness.cli.common import ACCEL, ARCH, CACHE, JSON, PLAN, QUIET, VARIANT, open_store
 from harness.errors import ExitCode, HarnessError, UsageError
+
+_HOSTS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOSPC, errno.EDQUOT,
+          errno.EIO)
+"""What an OSError says of the host or of a name that the user gave, and not of this program."""
 
 _REQUIRE_SANDBOX = click.option(
     "--require-sandbox", is_flag=True, expose_value=False,
@@ -229,12 +234,22 @@ def _guarded(call: Callable[[], Any]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.LAB
-    except Exception:  # the last line of defence: no traceback at a user
-        with tempfile.NamedTemporaryFile("w", prefix="harness-crash-", suffix=".txt", delete=False) as crash:
-            traceback.print_exc(file=crash)
-        _say(f"a bug in the harness, not in your kernel: please send {crash.name}")
+    except OSError as error:
+        if error.errno not in _HOSTS:
+            return _crashed()
+        _say(f"{error.filename or 'output'}: {error.strerror}")
         return ExitCode.LAB
+    except Exception:  # the last line of defence: no traceback at a user
+        return _crashed()
     return ExitCode.PASSED
+
+
+def _crashed() -> int:
+    """Keep the traceback of what nobody foresaw, and say where it is."""
+    with tempfile.NamedTemporaryFile("w", prefix="harness-crash-", suffix=".txt", delete=False) as crash:
+        traceback.print_exc(file=crash)
+    _say(f"a bug in the harness, not in your kernel: please send {crash.name}")
+    return ExitCode.LAB
 
 
 def _clean(text: str) -> str:

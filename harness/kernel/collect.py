@@ -63,7 +63,10 @@ def _named(pattern: str, root: Path, deadline: Deadline) -> Series:
     where = str(Path(pattern).expanduser()) if pattern.startswith("~") else pattern
     anchor = Path(where).anchor
     literal = root / where
-    paths = [literal] if literal.exists() else sorted(Path(anchor or root).glob(where.removeprefix(anchor)))
+    try:
+        paths = [literal] if literal.exists() else sorted(Path(anchor or root).glob(where.removeprefix(anchor)))
+    except ValueError as error:
+        raise UsageError(f"{pattern!r} is no pattern: {error}", where=str(root)) from error
     if not paths:
         raise UsageError(f"no patch matches {pattern!r}", where=str(root),
                          hint="patterns are relative to the plan's folder")

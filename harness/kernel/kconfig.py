@@ -74,6 +74,8 @@ def read_fragments(paths: Sequence[Path]) -> tuple[Asked, ...]:
             lines = path.read_text(encoding="utf-8").splitlines()
         except OSError as error:
             raise UsageError(f"the fragment cannot be read: {error.strerror}", where=str(path)) from error
+        except UnicodeDecodeError as error:
+            raise UsageError("the fragment is not UTF-8 text", where=str(path)) from error
         for number, line in enumerate(lines, 1):
             asked = _parse(line, f"{path}:{number}")
             if asked is None:

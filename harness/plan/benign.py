@@ -47,7 +47,7 @@ def _entry(node: Node) -> Ignore:
     entries = node.mapping(_KEYS, required=_KEYS)
     try:
         pattern = re.compile(entries["pattern"].text())
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise UsageError(f"`pattern` is no regular expression: {error}", where=entries["pattern"].where) from error
     if pattern.search("") is not None:
         raise UsageError("`pattern` would hide every report", where=entries["pattern"].where,

@@ -64,6 +64,9 @@ def _claim(name: str, node: Node, variants: tuple[str, ...], suites: Mapping[str
         if key in entries and of is not check:
             raise UsageError(f"`{key}` means nothing in a claim that is checked by {check}", where=entries[key].where)
     expect = entries["expect"].choice(expected) if "expect" in entries else expected[0]
+    for key, word in (("objects", "identical"), ("margin", "equal")):
+        if key in entries and expect == word:
+            raise UsageError(f"`{key}` means nothing in a claim that expects {word}", where=entries[key].where)
     where = tuple(item.choice(variants) for item in entries["variants"].items())
     return Claim(id=name, says=entries["says"].text(), check=check, variants=where, expect=expect,
                  objects=entries["objects"].texts() if "objects" in entries else (),

@@ -6,6 +6,7 @@ Whatever is wrong is refused with file and line. The only import of yaml.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ import yaml
 from harness.errors import UsageError
 
 _Word = TypeVar("_Word", bound=str)
+_LONGEST_NAME = 255
+"""Bytes of a name in a folder (NAME_MAX)."""
 
 
 def read_node(file: Path, key: str) -> Node:
@@ -40,6 +43,8 @@ def read_node(file: Path, key: str) -> Node:
         raise UsageError(f"not YAML: {error.problem}", where=f"{file}:{line}") from error
     except yaml.YAMLError as error:
         raise UsageError(f"not YAML: {error}", where=str(file)) from error
+    except RecursionError:
+        raise UsageError(f"the {key} is nested too deeply", where=str(file)) from None
     if node is None:
         raise UsageError(f"the {key} is empty", where=str(file))
     return Node(file=file, node=node, key=key)
@@ -115,10 +120,20 @@ class Node:
             raise self.wrong("text")
         return str(self.node.value)
 
+    def path(self) -> Path:
+        """Its text as a path, with `~` resolved; what can be none is refused."""
+        try:
+            path = Path(self.text()).expanduser()
+        except RuntimeError:
+            raise self.wrong("a path in the home of a user of this host") from None
+        if "\0" in str(path) or any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
+            raise self.wrong("a path")
+        return path
+
     def texts(self) -> tuple[str, ...]:
         return tuple(item.text() for item in self.items())
 
-    def integer(self, least: int) -> int:
+    def integer(self, least: int, most: int | None = None) -> int:
         if not isinstance(self.node, yaml.ScalarNode) or self.node.tag != "tag:yaml.org,2002:int":
             raise self.wrong("a whole number")
         try:
@@ -127,6 +142,8 @@ class Node:
             raise self.wrong("a whole number") from None
         if value < least:
             raise UsageError(f"`{self.key}` must be at least {least}, not {value}", where=self.where)
+        if most is not None and value > most:
+            raise UsageError(f"`{self.key}` must be at most {most}, not {value}", where=self.where)
         return value
 
     def flag(self) -> bool:

@@ -237,13 +237,19 @@ def _source(node: Node) -> SourceSpec:
 def _git_or_path(node: Node, *, git: bool = True) -> str:
     """A path from the plan's folder, made absolute; or with `git` a URL, as it is."""
     value = node.text()
-    return value if git and is_url(value) else str((node.file.parent / Path(value).expanduser()).resolve())
+    return value if git and is_url(value) else str((node.file.parent / node.path()).resolve())
 
 
 def _series(node: Node) -> tuple[str | GitRange, ...]:
     """Patterns, folders and files as text, and ranges of commits; one of them, or a list."""
     items = node.items() if node.is_list else (node,)
-    return tuple(_range(item) if item.is_mapping else item.text() for item in items)
+    return tuple(_range(item) if item.is_mapping else _pattern(item) for item in items)
+
+
+def _pattern(node: Node) -> str:
+    """A pattern, as it stands there."""
+    node.path()
+    return node.text()
 
 
 def _range(node: Node) -> GitRange:
@@ -316,7 +322,7 @@ def _fragment(node: Node, arch: str) -> Path:
     `NAME` is `NAME-ARCH.config` where there is no `NAME.config`: what differs by architecture has a file for each.
     """
     name = node.text()
-    own = node.file.parent / name
+    own = node.file.parent / node.path()
     if own.is_file():
         return own.resolve()
     found = (_upward(node.file, f"kernel-configs/{name}.config")
@@ -342,7 +348,7 @@ def _suites(node: Node, variants: tuple[str, ...]) -> tuple[Suite, ...]:
     for entry in node.items():
         parts = entry.mapping(("file", "variants"), required=("file",)) if entry.is_mapping else {"file": entry}
         item = parts["file"]
-        path = _upward(item.file, item.text())
+        path = _upward(item.file, str(item.path()))
         if path is None or not path.is_file():
             raise UsageError(f"there is no suite {item.text()!r}", where=item.where)
         twin = next((other for other in found if other.path.stem == path.stem), None)
@@ -360,11 +366,15 @@ def _selftests(node: Node, variants: tuple[str, ...]) -> tuple[tuple[str, tuple[
                                  for item in entry.items())) for variant, entry in node.mapping(variants).items())
 
 
+_MOST = 1 << 24
+"""Half a year in seconds, 16 TiB in MiB: more is a slip, and what is more by far no program of the host can count."""
+
+
 def _lab(node: Node) -> LabSpec:
     least = {"memory": 64, "cpus": 1, "boot_timeout": 1, "test_timeout": 1, "silence": 1}
-    return LabSpec(**{key: entry.integer(least[key]) for key, entry in node.mapping(tuple(least)).items()})
+    return LabSpec(**{key: entry.integer(least[key], _MOST) for key, entry in node.mapping(tuple(least)).items()})
 
 
 def _limits(node: Node) -> Limits:
     known = tuple(row.name for row in fields(Limits))
-    return Limits(**{key: entry.integer(1) for key, entry in node.mapping(known).items()})
+    return Limits(**{key: entry.integer(1, _MOST) for key, entry in node.mapping(known).items()})

@@ -17,17 +17,17 @@ _ELEMENTS = {Verdict.FAIL: "failure", Verdict.ERROR: "error", Verdict.INCONCLUSI
 
 def to_junit(report: RunReport) -> bytes:
     """The report as an XML document."""
-    root = ET.Element("testsuites", name=report.plan)
+    root = ET.Element("testsuites", name=clean(report.plan))
     kinds = dict.fromkeys(row.kind for row in report.rows)
     for kind in kinds:
-        suite = ET.SubElement(root, "testsuite", name=f"{report.plan}.{kind}")
+        suite = ET.SubElement(root, "testsuite", name=f"{clean(report.plan)}.{kind}")
         for row in report.rows:
             if row.kind == kind:
                 _cases(suite, row)
         _count(suite)
         _properties(suite, report)
     if report.error:
-        suite = ET.SubElement(root, "testsuite", name=f"{report.plan}.run")
+        suite = ET.SubElement(root, "testsuite", name=f"{clean(report.plan)}.run")
         case = ET.SubElement(suite, "testcase", classname="run", name="run")
         ET.SubElement(case, "error", message=clean(report.error), type="stopped")
         _count(suite)

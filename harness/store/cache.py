@@ -15,9 +15,11 @@ from pathlib import Path
 from harness.errors import InfraError, UsageError
 from harness.store import entries
 from harness.store.entries import CHANGING, DAMAGED, Entry, Evicted
+from harness.store.staging import disk_errors
 from harness.store.store import Store
 
 _LIMIT = 40 << 30
+_MOST = 1 << 63
 _SHARE = 2
 """The default limit is 40 GiB, or half of a smaller file system."""
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
@@ -42,7 +44,10 @@ def parse_size(text: str, where: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"{text!r} is no size", where=where, hint="as 20G or 500M")
-    return int(float(match["number"]) * (1 << _UNITS[match["unit"].upper()]))
+    size = float(match["number"]) * (1 << _UNITS[match["unit"].upper()])
+    if size >= _MOST:
+        raise UsageError(f"{text!r} is more than any file system holds", where=where, hint="as 20G or 500M")
+    return int(size)
 
 
 def size_words(size: int) -> str:
@@ -62,7 +67,8 @@ def limit(root: Path) -> int:
     given = os.environ.get("HARNESS_CACHE_LIMIT")
     if given:
         return parse_size(given, "HARNESS_CACHE_LIMIT")
-    there = next(path for path in (root, *root.absolute().parents) if path.exists())
+    with disk_errors(root):
+        there = next(path for path in (root, *root.absolute().parents) if path.exists())
     return min(_LIMIT, shutil.disk_usage(there).total // _SHARE)
 
 

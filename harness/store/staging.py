@@ -28,7 +28,7 @@ _LEAST = 1 << 20
 _LEAST_FILES = 64
 """Bytes and files free below which a disk counts as full: a program that failed has removed some of its own by now."""
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 @contextmanager

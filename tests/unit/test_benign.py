@@ -43,6 +43,7 @@ def test_an_entry(tmp_path: Path) -> None:
     ("- {pattern: x, expires: 2030-01-31}", "lacks `reason`"),
     ("- {reason: y, expires: 2030-01-31}", "lacks `pattern`"),
     ("\n- {pattern: '(', reason: y, expires: 2030-01-31}", "known.yaml:2: `pattern` is no regular expression"),
+    ("\n- {pattern: 'a{99999999999}', reason: y, expires: 2030-01-31}", "known.yaml:2: `pattern` is no regular expr"),
     ("- {pattern: '.*', reason: y, expires: 2030-01-31}", "would hide every report"),
     ("- {pattern: x, reason: ' ', expires: 2030-01-31}", "`reason` is empty"),
     ("- {pattern: x, reason: y, expires: never}", "must be a day, as 2030-01-31"),

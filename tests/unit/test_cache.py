@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from harness.cli.main import cli
 from harness.deadline import Deadline
-from harness.errors import UsageError
+from harness.errors import InfraError, UsageError
 from harness.store import cache
 from harness.store.entries import DAMAGED, About, Entry, choose, entries, evict, total
 from harness.store.store import Store, digest
@@ -267,7 +267,7 @@ def test_sizes(text: str, size: int) -> None:
     assert cache.parse_size(text, "here") == size
 
 
-@pytest.mark.parametrize("text", ["", "G", "-1G", "1X", "1e9", "nan"])
+@pytest.mark.parametrize("text", ["", "G", "-1G", "1X", "1e9", "nan", "9" * 400, "16777216T"])
 def test_bad_sizes(text: str) -> None:
     with pytest.raises(UsageError):
         cache.parse_size(text, "here")
@@ -278,3 +278,5 @@ def test_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache.limit(tmp_path / "not" / "there") == 3 << 30
     monkeypatch.delenv("HARNESS_CACHE_LIMIT")
     assert 0 < cache.limit(tmp_path / "not" / "there") <= 40 << 30
+    with pytest.raises(InfraError, match="cannot be written"):
+        cache.limit(tmp_path / ("a" * 256))

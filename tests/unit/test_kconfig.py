@@ -129,5 +129,8 @@ def test_bad_fragments(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_a_missing_fragment(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b"# caf\xe9\n")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        kconfig.read_fragments([tmp_path / "latin"])
     with pytest.raises(UsageError, match="cannot be read"):
         kconfig.read_fragments([tmp_path / "none"])

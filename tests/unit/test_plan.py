@@ -147,6 +147,16 @@ def test_a_small_plan_has_defaults(tmp_path: Path) -> None:
     ("series: series/*.patch", "series: [a", 3, "not YAML"),
     ("expect: identical", "of: text", 6, "`of` means nothing in a claim that is checked by objdiff"),
     ("claims:", "make_vars: {O: /tmp}\nclaims:", 5, "`O` cannot be set here"),
+    ("series: series/*.patch", "series: ~nobody-of-this-name/a", 2, "`series` must be a path in the home of a user"),
+    ("series: series/*.patch", f"series: {'a' * 256}", 2, "`series` must be a path"),
+    ("debian: linux-source-6.1, version: 6.1-1, sha256: abc", 'dir: "a\\0"', 1, "`dir` must be a path"),
+    ("[qemu-x86_64, net]", f"[{'a' * 256}]", 4, "`none` must be a path"),
+    ("claims:", f"suites: [{'a' * 256}]\nclaims:", 5, "`suites` must be a path"),
+    ("claims:", f"limits: {{memory: {1 << 60}}}\nclaims:", 5, "`memory` must be at most 16777216"),
+    ("expect: identical", "objects: [a.o], expect: identical", 6, "`objects` means nothing in a claim that expects id"),
+    ("check: objdiff, variants: [none], expect: identical",
+     "check: size, variants: [none], expect: equal, margin: 1", 6,
+     "`margin` means nothing in a claim that expects equal"),
     ("claims:", "make_vars: {hostcflags: x}\nclaims:", 5, "'hostcflags' is no variable of make"),
     ("claims:", "cc: gcc -O3\nclaims:", 5, "`cc` must be a compiler"),
     ("claims:", "arch: vax\nclaims:", 5, "`arch` must be one of x86_64, i386, arm64, not the value 'vax'"),
@@ -252,6 +262,8 @@ def test_a_missing_or_empty_plan(tmp_path: Path) -> None:
         read_plan(tmp_path / "nowhere")
     with pytest.raises(UsageError, match="empty"):
         read_plan(plan(tmp_path, ""))
+    with pytest.raises(UsageError, match="nested too deeply"):
+        read_plan(plan(tmp_path, "[" * 3000))
     (tmp_path / "plan.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="UTF-8"):
         read_plan(tmp_path)

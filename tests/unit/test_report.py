@@ -7,6 +7,8 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from junitparser import JUnitXml
 from rich.console import Console
 
+from harness import engine
 from harness.claims import Check, Claim, Row, TestResult, Verdict
 from harness.errors import ExitCode
 from harness.report import junit, model, terminal
@@ -137,6 +140,13 @@ def test_no_text_breaks_a_form_or_reaches_the_terminal_raw(text: str) -> None:
     xml(value)
     out = shown(value)
     assert not set(out) & set("\x1b\x07\x08\x00\x9b\u202e")
+
+
+def test_a_name_that_is_no_text_breaks_no_form(tmp_path: Path) -> None:
+    value = replace(report(row(Verdict.PASS)), plan="lat\udce9", command="harness run 'lat\udce9'")
+    engine.write(value, tmp_path)
+    assert b"harness run 'lat\xe9'" in (tmp_path / "repeat.sh").read_bytes()
+    assert xml(value).name == "lat\ufffd"
 
 
 def test_only_claims_that_were_judged_are_told() -> None:

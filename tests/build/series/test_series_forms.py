@@ -215,6 +215,11 @@ def test_a_quilt_series_that_is_not_taken(text: str, line: int, said: str) -> No
     assert caught.value.where == f"series:{line}"
 
 
+def test_a_pattern_that_is_none(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"'\*\*\.patch' is no pattern"):
+        read("**.patch", tmp_path, store)
+
+
 def test_a_quilt_series_that_names_nothing_or_what_is_not_there(store: Store, tmp_path: Path) -> None:
     (tmp_path / "series").write_text("# nothing\n")
     with pytest.raises(UsageError, match="no patch in this series file"):
