@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import NoReturn
 
 from harness import proc
 from harness.deadline import Deadline
@@ -71,9 +72,10 @@ def tarball(path: Path, *, sha256: str | None) -> Source:
     Raises:
         UsageError: it is not there, or has another checksum.
     """
-    if not path.is_file():
-        raise UsageError("there is no such tarball", where=str(path))
-    found = file_digest(path)
+    with _readable("tarball", path):
+        if not path.is_file():
+            raise UsageError("there is no such tarball", where=str(path))
+        found = file_digest(path)
     if sha256 not in (None, found):
         raise UsageError(f"the tarball has checksum {found}, the plan says {sha256}", where=str(path),
                          hint="get the right file, or correct `sha256`")
@@ -84,14 +86,25 @@ def folder(path: Path) -> Source:
     """A folder with a kernel tree, pinned to its content now (`.git` left out).
 
     Raises:
-        UsageError: it is not there, is no kernel tree, or was built in.
+        UsageError: it is not there, cannot be read, is no kernel tree, or was built in.
     """
-    if not (path / "Kconfig").is_file() or not (path / "Makefile").is_file():
-        raise UsageError("not a kernel tree: no Kconfig and Makefile in it", where=str(path))
-    if (path / ".config").exists() or (path / "include" / "config").exists():
-        raise UsageError("the tree was built in, and kbuild refuses separate outputs for such a tree",
-                         where=str(path), hint=f"make -C {path} mrproper")
-    return Source(kind=SourceKind.DIR, name=str(path), sha256=_folder_digest(path))
+    with _readable("folder", path):
+        if not (path / "Kconfig").is_file() or not (path / "Makefile").is_file():
+            raise UsageError("not a kernel tree: no Kconfig and Makefile in it", where=str(path))
+        if (path / ".config").exists() or (path / "include" / "config").exists():
+            raise UsageError("the tree was built in, and kbuild refuses separate outputs for such a tree",
+                             where=str(path), hint=f"make -C {path} mrproper")
+        return Source(kind=SourceKind.DIR, name=str(path), sha256=_folder_digest(path))
+
+
+@contextmanager
+def _readable(kind: str, path: Path) -> Iterator[None]:
+    """Have what cannot be read blamed on who named it."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"the {kind} cannot be read: {error.strerror}", where=str(error.filename or path),
+                         hint="may the user who runs this read all of it?") from error
 
 
 def git(url: str, ref: str, store: Store, *, deadline: Deadline, progress: Progress = lambda _: None) -> Source:
@@ -161,7 +174,7 @@ def _from_dir(source: Source, store: Store, stage: Path, deadline: Deadline, pro
     del store
     progress(f"copying {source.name}")
     proc.run(["cp", "-a", "--reflink=auto", f"{source.name}/.", str(stage)], deadline=deadline)
-    shutil.rmtree(stage / ".git", ignore_errors=True)
+    foreign.remove(stage / ".git")
     if _folder_digest(stage) != source.sha256:
         raise UsageError("the folder changed while it was copied", where=source.name, hint="run again")
 
@@ -199,11 +212,16 @@ def _untar(archive: Path, stage: Path, deadline: Deadline, progress: Progress) -
 
 
 def _folder_digest(path: Path) -> str:
-    """SHA-256 over names, modes and contents below a folder, `.git` left out; links by their target."""
+    """SHA-256 over names, modes and contents below a folder, its `.git` left out; links by their target.
+
+    Raises:
+        OSError: something in it cannot be read, which must not be taken for a folder without it.
+    """
     rows: list[tuple[str, int, str]] = []
-    for where, folders, names in os.walk(path):
-        if ".git" in folders:
-            folders.remove(".git")
+    for where, folders, names in os.walk(path, onerror=_raise):
+        for entries in (folders, names):
+            if where == str(path) and ".git" in entries:  # in a worktree, a file
+                entries.remove(".git")
         for name in [*names, *(entry for entry in folders if Path(where, entry).is_symlink())]:
             full = Path(where, name)
             mode = full.lstat().st_mode
@@ -212,3 +230,7 @@ def _folder_digest(path: Path) -> str:
             elif stat.S_ISREG(mode):
                 rows.append((str(full.relative_to(path)), mode & 0o111, file_digest(full)))
     return digest("folder", sorted(rows))
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error

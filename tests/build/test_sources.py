@@ -132,6 +132,46 @@ def test_a_folder_is_copied_and_never_touched(tmp_path: Path) -> None:
     assert not copy.is_relative_to(mine)
 
 
+def test_the_git_file_of_a_worktree_is_left_out_and_what_is_called_so_below_is_not(tmp_path: Path) -> None:
+    mine = tree(tmp_path / "mine")
+    plain = source.folder(mine)
+    (mine / ".git").write_text("gitdir: /somewhere\n")
+    assert source.folder(mine).key == plain.key
+    assert content(fetch(source.folder(mine), tmp_path)) == FILES
+    (mine / "net" / ".git").mkdir()
+    (mine / "net" / ".git" / "a.c").write_text("int b;\n")
+    assert source.folder(mine).key != plain.key
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_one_without_it(tmp_path: Path,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = tree(tmp_path / "mine")
+    fetch(source.folder(mine), tmp_path)
+    (mine / "locked").mkdir()
+    (mine / "locked" / "b.c").write_text("int b;\n")
+    scan = os.scandir
+
+    def denied(path: str) -> object:
+        if path.endswith("/locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", denied)  # root may read whatever its mode
+    with pytest.raises(UsageError, match=r"mine/locked: the folder cannot be read: Permission denied"):
+        source.folder(mine)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(source, "file_digest", denied)
+    with pytest.raises(UsageError, match=r"mine/\S+: the folder cannot be read"):
+        source.folder(tree(tmp_path / "mine"))
+    with pytest.raises(UsageError, match=r"linux\.tar\.xz: the tarball cannot be read"):
+        source.tarball(archive(tmp_path / "linux.tar.xz", FILES), sha256=None)
+
+
 def test_a_changed_folder_is_another_source(tmp_path: Path) -> None:
     mine = tree(tmp_path / "mine")
     before = source.folder(mine)
