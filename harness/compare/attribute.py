@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from harness.compare import branches, owners, tables
+from harness.compare import branches, noise, owners, tables
 from harness.compare.content import Content as Content
 from harness.compare.content import bias, paired, units, within
 from harness.compare.elf import SHF_EXECINSTR, SHF_MERGE, SHF_STRINGS
@@ -58,7 +58,9 @@ def _table(section: str, base: Content, patched: Content,
     sides = [owners.by_owner(side, known.get(row.index)) for side, known in zip((base, patched), contents, strict=True)]
     if sides[0] is None or sides[1] is None:
         return []
-    lined = base.names.model.machine if base.section.name == "__bug_table" else None
+    model = base.names.model
+    known = base.section.name == "__bug_table" and noise.lines(model, "__bug_table", len(base.data), base.relocs)
+    lined = model.machine if known else None
     changes = [
         Change(kind="moved" if what == owners.PLACES else "bytes" if a == b else "size", section=section, symbol=who,
                base=_entries(a), patched=f"{_entries(b)} {what}".rstrip())

@@ -36,6 +36,7 @@ class Lines:
         width: bytes of that word.
         bits: bits of that word that are the line number, those of the first bit-field: the lowest on a little-endian
             machine, the highest on a big-endian one.
+        file: which of the record's pointers goes to the name of the file that the line is in, counted from 0.
     """
 
     rule: str
@@ -45,6 +46,7 @@ class Lines:
     line: int
     width: int
     bits: int
+    file: int
 
     def mask(self, order: Literal["little", "big"]) -> int:
         """The bits of the word that are the line number."""
@@ -54,10 +56,12 @@ class Lines:
 def _bug_table(*, size: int, pointers: tuple[int, ...], reloc_type: int, line: int) -> Lines:
     """A `struct bug_entry` (include/asm-generic/bug.h): address, file, u16 line, u16 flags.
 
-    A layout without the file pointer has no line either, so it has no row.
+    A layout without the file pointer has no line either, so it has no row. Since 6.19 x86_64 has a pointer to a format
+    before it, also without CONFIG_DEBUG_BUGVERBOSE: address, format, u16 flags. Only what the second pointer goes to
+    tells that from this.
     """
     return Lines(rule="bug-table-line", section="__bug_table", layout=Layout(size, pointers), reloc_type=reloc_type,
-                 line=line, width=2, bits=16)
+                 line=line, width=2, bits=16, file=1)
 
 
 def _dyndbg(*, pointer: int, size: int, reloc_type: int) -> Lines:
@@ -67,7 +71,8 @@ def _dyndbg(*, pointer: int, size: int, reloc_type: int) -> Lines:
     CONFIG_JUMP_LABEL, a static key without relocations.
     """
     return Lines(rule="dyndbg-line", section="__dyndbg", reloc_type=reloc_type,
-                 layout=Layout(size, tuple(range(0, 4 * pointer, pointer))), line=4 * pointer, width=4, bits=18)
+                 layout=Layout(size, tuple(range(0, 4 * pointer, pointer))), line=4 * pointer, width=4, bits=18,
+                 file=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from harness.compare import boot_header, build_facts, tables
+from harness.compare import boot_header, build_facts, pools, tables
 from harness.compare.elf import SHF_ALLOC, SHT_NOTE, STB_LOCAL, STT_FUNC, STT_NOTYPE, STT_OBJECT, byte_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from harness.compare.elf import Section
-    from harness.compare.model import SymbolFact
+    from harness.compare.machine import Lines
+    from harness.compare.model import Model, SymbolFact, Target
     from harness.compare.side import Ranges, Side
 
 
@@ -99,16 +100,28 @@ def ignored(section: Section) -> str | None:
     return next((rule for rule, pattern in _IGNORED.items() if pattern.fullmatch(section.name)), None)
 
 
+_FILE = re.compile(r"[^\s%]+\.[A-Za-z]{1,3}")
+"""What `__FILE__` gives; no format of a message, and not the empty string."""
+
+
+def lines(model: Model, section: str, size: int, relocs: Sequence[Target]) -> Lines | None:
+    """Where the records of a section hold line numbers, each with a file name; None where that is not certain."""
+    row = tables.lines(model.machine, section, size, relocs)
+    files = relocs[row.file::len(row.layout.pointers)] if row else ()
+    return row if all(_FILE.fullmatch(pools.literal(model, reloc) or "") for reloc in files) else None
+
+
 def record_lines(rule: str, base: Side, patched: Side) -> Ranges:
     """Rules bug-table-line and dyndbg-line: the line fields of the records that differ in nothing else.
 
     The record layout is proved by the relocations: they must be exactly the pointers of every record of one layout
-    of the machine, and equal on both sides, so that what the pointers name and the number of records are equal. Of a
-    line that is a bit-field, the other bits of its word must be equal.
+    of the machine, and equal on both sides, so that what the pointers name and the number of records are equal. One of
+    them must name a file, or what looks like a line is something else. Of a line that is a bit-field, the other bits of
+    its word must be equal.
     """
     if base.relocs != patched.relocs:
         return []
-    row = tables.lines(base.model.machine, base.section.name, len(base.data), base.relocs)
+    row = lines(base.model, base.section.name, len(base.data), base.relocs)
     if row is None or row.rule != rule:
         return []
     found: Ranges = []
@@ -212,12 +225,13 @@ RULES: tuple[Rule, ...] = (
          why=f"gcc numbers its labels; gas keeps those that point into string sections. {_LOCAL_NAME}"),
     Rule(name="bug-table-line", seen="the kernel's log, where it warns",
          condition="In __bug_table, the relocations of both sides are equal and are exactly the pointers of records of"
-                   " one layout of the machine; of a record only the u16 line differs, its flags and all else are "
-                   "equal.",
+                   " one layout of the machine, the second to the name of a file; of a record only the u16 line "
+                   "differs, its flags and all else are equal.",
          why="lib/bug.c only prints the line. The record's address, file and flags are compared."),
     Rule(name="dyndbg-line", seen="/proc/dynamic_debug/control",
          condition="In __dyndbg, the relocations of both sides are equal and are exactly the pointers of records of "
-                   "one layout of the machine (struct _ddebug); of a record only the 18 bits of lineno differ.",
+                   "one layout of the machine (struct _ddebug), the third to the name of a file; of a record only the "
+                   "18 bits of lineno differ.",
          why="lib/dynamic_debug.c prints the line and matches it against what a user asks for; nothing else reads it. "
              "The record's module, function, file, format, class, flags and key are compared."),
     Rule(name="string-pool-order",

@@ -47,6 +47,20 @@ def text_of(key: Key) -> str | None:
     return str(key[_TEXT]) if len(key) > _TEXT and key[0] == _MARK else None
 
 
+def literal(model: Model, reloc: Target) -> str | None:
+    """The text that a reference from data goes to; None where it is not certain which one in this object that is."""
+    text = text_of(reloc.key)
+    if text is not None:
+        return None if reloc.addend else text
+    section = model.sections.get(str(reloc.key[0])) if reloc.key[0] not in ("@", "abs", "special") else None
+    at = reloc.addend + (int(reloc.key[1]) if len(reloc.key) > 1 else 0)
+    if section is None or at < 0:
+        return None
+    data = content(model.elf, section)
+    end = data.find(b"\0", at, at + MAX_NAME + 1)
+    return data[at:end].decode("latin-1") if end >= 0 else None
+
+
 def differing(base: Model, patched: Model) -> frozenset[str]:
     """Keys of the pools that both objects have and that are not equal to the byte."""
     if not (base.machine.folds and patched.machine.folds):

@@ -23,7 +23,8 @@ SOURCE = """
 int g(int); extern int w[]; static int s; char buffer[64]; const char *const names[] = { "one", "two" };
 __attribute__((section(".init.text"), weak)) int f(int x) { return x > 5 ? g(x) + w[3] : s++; }
 static void *__attribute__((used, section(".discard.addressable"))) __UNIQUE_ID___addressable_f12 = (void *)&f;
-asm(".pushsection __bug_table,\\"aw\\"\\n.long f - .\\n.long g - .\\n.word 7, 1\\n.popsection\\n");
+asm(".pushsection __bug_table,\\"aw\\"\\n.long f - .\\n.long 9f - .\\n.word 7, 1\\n.popsection\\n"
+    ".pushsection .rodata.str1.1,\\"aMS\\",@progbits,1\\n9: .asciz \\"net/core/skbuff.c\\"\\n.popsection\\n");
 """
 
 

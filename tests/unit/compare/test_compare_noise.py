@@ -49,6 +49,18 @@ f:  nop
     .org 2b + 8
     .popsection
 """
+BUG_FORMAT = """
+f:  nop
+1:  ud2
+    .pushsection __bug_table,"aw"
+2:  .long 1b - .
+    .long .Lformat - .
+    .word {flags}
+    .org 2b + 12
+    .popsection
+    .section .rodata.str1.1,"aMS",@progbits,1
+.Lformat: .asciz "{format}"
+"""
 BUG64 = BUG.replace(".long", ".quad").replace(" - .\n", "\n").replace("+ 12", "+ 24")
 
 
@@ -70,6 +82,14 @@ def test_a_bug_table_line_is_explained_and_nothing_else_of_it(
 
 def test_a_bug_table_without_lines_has_none_to_explain(differ: Differ) -> None:
     assert differ(BUG_QUIET.format(flags=1), BUG_QUIET.format(flags=2), asm=True).status == "changed"
+
+
+@pytest.mark.parametrize("text", ["", "a message of %s.c", "Oops, no driver"])
+def test_flags_are_no_line_where_the_second_pointer_goes_to_a_format(differ: Differ, text: str) -> None:
+    """x86_64 since 6.19 without CONFIG_DEBUG_BUGVERBOSE: flags lie where the line would, 0x903 warns only once."""
+    delta = differ(BUG_FORMAT.format(flags=0x901, format=text), BUG_FORMAT.format(flags=0x903, format=text), asm=True)
+    assert (delta.status, delta.rules) == ("changed", ())
+    assert delta.changes[0].patched == "1 entry"  # not "with other line numbers"
 
 
 def test_a_bug_table_of_unknown_layout_is_not_explained(differ: Differ) -> None:
