@@ -12,6 +12,7 @@ differs is attributed to symbols (`attribute`). A difference is never called noi
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import time
 from collections import Counter
 from dataclasses import dataclass, field, fields
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import forks
 from harness.compare import boot_header, elf, inputs, noise, pair, walk
-from harness.compare.archive import members
+from harness.compare.archive import entries, members
 from harness.compare.compressed import expand
 from harness.compare.values import Change, Comparison, ObjectDelta, Proof, RuleUse, Status, printable
 from harness.errors import UsageError
@@ -77,7 +78,11 @@ def _folders(base: Input, patched: Input, *, strict: bool, copies: int) -> Found
         if not side.objects:
             raise UsageError("no kernel object in this folder", where=str(root),
                              hint="name the O= folder of a finished build; an empty comparison proves nothing")
-    objects = _all(base, a.objects, patched, b.objects, strict=strict, copies=copies)
+    linked = _linked(base.path, a), _linked(patched.path, b)
+    # a link on one side stands for no object, one on both for something that cannot be compared, which is an error
+    sets = [side.objects | {path for path in own if side.excluded[path] != walk.SYMLINK or path in other}
+            for side, own, other in ((a, *linked), (b, *linked[::-1]))]
+    objects = _all(base, sets[0], patched, sets[1], strict=strict, copies=copies)
     archives = [
         _archive(path, base.path / path, patched.path / path) if path in a.archives and path in b.archives
         else _one_sided(path, in_base=path in a.archives)
@@ -88,8 +93,39 @@ def _folders(base: Input, patched: Input, *, strict: bool, copies: int) -> Found
         else _one_sided(path, in_base=path in a.link_scripts)
         for path in sorted(a.link_scripts | b.link_scripts)
     ]
-    excluded = Counter(({**a.excluded, **b.excluded}).values())
+    if all(delta.status == "identical" for delta in (*(delta for delta, _sites in objects), *archives, *scripts)):
+        objects += [(delta, {}) for delta in _kernels(sorted(a.kernels & b.kernels), base, patched)]
+    passed_over = {**a.excluded, **b.excluded}
+    taken_in = (sets[0] - a.objects) | (sets[1] - b.objects)
+    excluded = Counter(passed_over[path] for path in passed_over.keys() - taken_in)
     return Found(objects=objects, archives=archives, scripts=scripts, excluded=tuple(sorted(excluded.items())))
+
+
+def _kernels(names: list[str], base: Input, patched: Input) -> list[ObjectDelta]:
+    """Kernels that differ though all that they are linked of is equal: they were linked in another way.
+
+    BTF aside, which several threads of pahole may write in any order.
+    """
+    found = []
+    for name in sorted(names, key=lambda name: name != "vmlinux"):
+        data = [_read(side, name) for side in (base, patched)]
+        if data[0] != data[1]:
+            types = [[elf.content(file, section) for section in file.sections if section.name == ".BTF"]
+                     for file in (elf.parse(each, side.where(name)) for each, side in zip(
+                         data, (base, patched), strict=True))]
+            if types[0] != types[1]:
+                break
+            change = Change(kind="file", section="", base="all objects are equal", patched="linked in another way")
+            found.append(ObjectDelta(path=name, status="changed", changes=(change,)))
+    return found
+
+
+def _linked(root: Path, found: walk.Found) -> set[str]:
+    """Files whose names say that they are no objects of the kernel, and that its archives list all the same."""
+    if not found.excluded:
+        return set()
+    return {path for archive in found.archives for name in members(elf.read_bytes(root / archive), str(root / archive))
+            if (path := posixpath.normpath(posixpath.join(posixpath.dirname(archive), name))) in found.excluded}
 
 
 def _archives(base: Input, patched: Input, *, strict: bool, copies: int) -> Found:
@@ -177,10 +213,29 @@ def _read(side: Input, path: str) -> bytes:
 
 
 def _archive(path: str, base: Path, patched: Path) -> ObjectDelta:
-    """An archive: its list of members. What they hold is compared as the objects they are."""
+    """An archive: its list of members. What they hold is compared as the objects they are.
+
+    A member that stands in the archive only is compared here, and without rules.
+    """
     a, b = elf.read_bytes(base), elf.read_bytes(patched)
-    names = (members(a, str(base)), members(b, str(patched))) if a != b else ((), ())
-    return _order(path, *names)
+    if a == b:
+        return ObjectDelta(path=path, status="identical")
+    held = entries(a, str(base)), entries(b, str(patched))
+    names = [tuple(name for name, _data in side) for side in held]
+    if names[0] != names[1]:
+        return _order(path, *names)
+    for at, ((name, x), (_name, y)) in enumerate(zip(*held, strict=True)):
+        if x != y and not (_beside(base, name, x) and _beside(patched, name, y)):
+            change = Change(kind="archive", section="", offset=at, base=printable(name),
+                            patched=f"{printable(name)} with other content")
+            return ObjectDelta(path=path, status="changed", changes=(change,))
+    return ObjectDelta(path=path, status="identical")
+
+
+def _beside(archive: Path, name: str, data: bytes | None) -> bool:
+    """Whether a member also stands beside its archive (or, of a thin one, there alone), where it is compared."""
+    file = archive.parent / name
+    return data is None or (file.is_file() and not file.is_symlink() and elf.read_bytes(file) == data)
 
 
 def _order(path: str, *names: tuple[str, ...]) -> ObjectDelta:

@@ -28,12 +28,14 @@ class Found:
         archives: path of each `.a` file.
         link_scripts: path of each linker script that kbuild made (`vmlinux.lds`, `scripts/module.lds`).
         excluded: path to the reason, a name of `EXCLUSIONS`.
+        kernels: path of each kernel, and part of its image, that was linked of the objects (`KERNEL`).
     """
 
     objects: frozenset[str]
     archives: frozenset[str]
     link_scripts: frozenset[str]
     excluded: Mapping[str, str]
+    kernels: frozenset[str]
 
 
 EXCLUSIONS: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -43,12 +45,16 @@ EXCLUSIONS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("link temporary", re.compile(r"(.*/)?\.[^/]*")),
     # modpost's summary of a module: version magic, symbol versions, dependencies
     ("modpost output", re.compile(r".*\.mod\.o")),
-    # all objects once more, linked
-    ("linked kernel", re.compile(r"(vmlinux|vmlinux\.unstripped)(\.o|\.a)?")),
+    # all objects once more, linked; vmlinux.a only lists them, in the order that scripts/head-object-list.txt makes
+    ("linked kernel", re.compile(r"(vmlinux|vmlinux\.unstripped)(\.o)?")),
     # the compressed kernel as one blob
     ("linked kernel", re.compile(r"arch/[^/]+/boot/compressed/piggy\.o")),
 )
 """(reason, pattern of the whole relative path) of files that are no kernel objects, or hold only what others hold."""
+
+KERNEL = re.compile(r"vmlinux|arch/[^/]+/boot/(setup\.elf|compressed/vmlinux)")
+"""What was linked of objects, and not by linker scripts that kbuild made alone: also by `LDFLAGS_vmlinux`, scripts of
+the tree (arch/x86/boot/setup.ld), scripts/link-vmlinux.sh, objtool, and tables that programs of the tree make."""
 
 SYMLINK = "symbolic link"
 
@@ -65,6 +71,7 @@ def find(root: Path) -> Found:
     archives: set[str] = set()
     scripts: set[str] = set()
     excluded: dict[str, str] = {}
+    kernels: set[str] = set()
     pending = [(os.fspath(root), "")]
     while pending:
         folder, prefix = pending.pop()
@@ -78,13 +85,15 @@ def find(root: Path) -> Found:
                         _sort_in(entry, prefix + entry.name, objects, archives, excluded)
                     elif entry.name.endswith(".lds") and entry.is_file(follow_symlinks=False):
                         scripts.add(prefix + entry.name)
+                    elif KERNEL.fullmatch(prefix + entry.name) and entry.is_file(follow_symlinks=False):
+                        kernels.add(prefix + entry.name)
         except OSError as error:
             raise InfraError(f"cannot read this folder: {error.strerror}", where=error.filename or folder) from error
     for path in [path for path in objects if ".ko" in path and f"{path.rpartition('.ko')[0]}.o" in objects]:
         objects.remove(path)
         excluded[path] = MODULE
     return Found(objects=frozenset(objects), archives=frozenset(archives), link_scripts=frozenset(scripts),
-                 excluded=excluded)
+                 excluded=excluded, kernels=frozenset(kernels))
 
 
 def _sort_in(entry: os.DirEntry[str], path: str, objects: set[str], archives: set[str],

@@ -126,6 +126,57 @@ def test_the_link_order_is_compared(build: Path, patched: Path) -> None:
     assert "link order, member 0: dev.o -> skbuff.o" in summary(Opened(result))[-1]
 
 
+def test_the_order_that_the_head_objects_get_is_compared(build: Path, patched: Path) -> None:
+    """vmlinux.a: scripts/head-object-list.txt moves objects to its front."""
+    names = ["net/core/dev.o", "net/core/skbuff.o"]
+    for side, order in ((build, names), (patched, names[::-1])):
+        run(["ar", "cDPrST", "vmlinux.a", *order], cwd=side, deadline=Deadline.after(60))
+    assert [delta.path for delta in compare(build, patched).differing] == ["vmlinux.a"]
+
+
+def test_what_only_an_archive_holds_is_compared(build: Path, patched: Path) -> None:
+    for side in (build, patched):
+        compile_into(side / "lib", f"int f(int x) {{ return x + {len(side.name)}; }}", name="f")
+        run(["ar", "cDrS", "lib.a", "f.o"], cwd=side / "lib", deadline=Deadline.after(60))
+    assert [delta.path for delta in compare(build, patched).differing] == ["lib/f.o"]
+    for side in (build, patched):
+        (side / "lib/f.o").unlink()
+    result = compare(build, patched)
+    assert (result.archives_changed, result.identical_code) == (1, False)
+    assert summary(Opened(result))[-1] == "lib/lib.a: link order, member 0: f.o -> f.o with other content"
+
+
+@pytest.mark.parametrize("name", [".hidden", "x.mod"])
+def test_what_an_archive_lists_is_compared_whatever_its_name(build: Path, patched: Path, name: str) -> None:
+    for side in (build, patched):
+        compile_into(side / "net/core", f"int f(int x) {{ return x + {len(side.name)}; }}", name=name)
+        run(["ar", "cDPrST", "net/core/built-in.a", f"net/core/{name}.o"], cwd=side, deadline=Deadline.after(60))
+    result = compare(build, patched)
+    assert [delta.path for delta in result.differing] == [f"net/core/{name}.o"]
+    assert dict(result.excluded)["modpost output"] == 1
+    for side in (build, patched):
+        (side / f"net/core/{name}.o").unlink()
+        (side / f"net/core/{name}.o").symlink_to("dev.o")
+    with pytest.raises(InfraError, match="symbolic link"):
+        compare(build, patched)
+
+
+@pytest.mark.parametrize("name", ["vmlinux", "arch/x86/boot/setup.elf"])
+def test_a_kernel_that_was_linked_in_another_way_is_a_change(build: Path, patched: Path, name: str) -> None:
+    for side, start in ((build, "0x1000"), (patched, "0x2000")):
+        (side / name).parent.mkdir(parents=True, exist_ok=True)
+        run(["ld", "-e", "0", "-Ttext", start, "-o", name, "net/core/skbuff.o"], cwd=side, deadline=Deadline.after(60))
+    result = compare(build, patched)
+    assert (result.identical, result.changed, result.identical_code) == (2, 1, False)
+    assert summary(Opened(result))[-1] == f"{name}: all objects are equal -> linked in another way"
+    for side in (build, patched):
+        (side / "btf").write_text(side.name)
+        run(["objcopy", "--add-section", ".BTF=btf", name], cwd=side, deadline=Deadline.after(60))
+    assert compare(build, patched).identical_code
+    shutil.copyfile(build / name, patched / name)
+    assert compare(build, patched).identical_code
+
+
 def test_no_object_is_wrong_usage_and_never_identical(build: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     (empty / "scripts").mkdir(parents=True)
@@ -166,7 +217,7 @@ def test_what_cannot_be_read_is_an_error(build: Path, patched: Path, monkeypatch
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(InfraError, match=r"dev\.o: cannot read: Permission denied"):
+    with pytest.raises(InfraError, match=r"built-in\.a: cannot read: Permission denied"):
         compare(build, patched)
 
 
