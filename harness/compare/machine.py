@@ -110,8 +110,9 @@ R_390_PC32, R_390_64 = 5, 22
 MACHINES: Mapping[int, Machine] = {
     EM_X86_64: Machine(
         name="x86_64", folds=True, pc_bias={R_X86_64_PC32: 4, R_X86_64_PLT32: 4},
-        # psABI x86_64: GOT32, GOTPCREL, GOT64, GOTPCREL64, GOTPLT64, GOTPCRELX, REX_GOTPCRELX
-        indirect=frozenset({3, 9, 27, 28, 30, 41, 42}),
+        # psABI x86_64: GOT32, GOTPCREL, GOT64, GOTPCREL64, GOTPLT64, GOTPCRELX, REX_GOTPCRELX, and the same for APX
+        # (CODE_4_, CODE_5_, CODE_6_GOTPCRELX)
+        indirect=frozenset({3, 9, 27, 28, 30, 41, 42, 43, 46, 49}),
         lines=(
             # CONFIG_GENERIC_BUG_RELATIVE_POINTERS: .long addr - ., .long file - ., .word line, .word flags
             _bug_table(size=12, pointers=(0, 4), reloc_type=R_X86_64_PC32, line=8),

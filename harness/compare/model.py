@@ -19,6 +19,7 @@ target and a swapped name are both seen.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -143,9 +144,15 @@ def _section_keys(elf: Elf) -> tuple[str, ...]:
     keys = []
     for section in elf.sections:
         count = seen[section.name] = seen.get(section.name, 0) + 1
-        # NUL cannot stand in a name, so a section that is called "a#2" is not taken for the second "a"
-        keys.append(section.name if count == 1 else f"{section.name}\0#{count}")
+        # NUL cannot stand in a name, so a section that is called "a#2" is not taken for the second "a", and none for
+        # what is no section
+        plain = count == 1 and not _NO_SECTION.fullmatch(section.name)
+        keys.append(section.name if plain else f"{section.name}\0#{count}")
     return tuple(keys)
+
+
+_NO_SECTION = re.compile(r"@|abs|special.*|UND|ABS|COMMON")
+"""What keys and symbols have in place of a section."""
 
 
 def _tables(elf: Elf) -> set[int]:
@@ -154,9 +161,15 @@ def _tables(elf: Elf) -> set[int]:
     for section in elf.sections:
         if section.type == SHT_SYMTAB:
             hidden |= {section.number, section.link}
-        elif section.type == SHT_SYMTAB_SHNDX:
+        elif section.type == SHT_SYMTAB_SHNDX and by_number(elf, section):
             hidden.add(section.number)
     return hidden
+
+
+def by_number(elf: Elf, section: Section) -> bool:
+    """Whether a section may speak of symbols by their number: relocations that only the kernel applies do (livepatch,
+    SHF_RELA_LIVEPATCH)."""
+    return 0 < section.link < len(elf.sections) and elf.sections[section.link].type == SHT_SYMTAB
 
 
 def _targets(elf: Elf, row: Machine, keys: tuple[str, ...],

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from harness.compare import attribute, noise, pools
 from harness.compare.content import Content
-from harness.compare.elf import SHT_GROUP, SHT_NOBITS, STB_LOCAL, Section, byte_order, content
+from harness.compare.elf import SHF_ALLOC, SHT_GROUP, SHT_NOBITS, SHT_REL, STB_LOCAL, Section, byte_order, content
 from harness.compare.model import (
     Model,
     SymbolFact,
     Target,
     attributes,
+    by_number,
     group,
     has_rel,
     model,
@@ -169,11 +170,22 @@ def _section(pair: _Pair, key: str, a: Section, b: Section) -> None:
     same_headers = shared or _section_headers(pair, key, a, b)
     if SHT_GROUP in (a.type, b.type) or key in pair.pools[0].keys:
         return
+    if not pair.same_targets and by_number(pair.base.elf, a):
+        pair.changes.append(Change(kind="section", section=printable(key), base="symbols by number",
+                                   patched="the numbers are those of others"))
+    kinds = [{table.type for table in m.relocs.get(s.number, ())} for m, s in ((pair.base, a), (pair.patched, b))]
+    if all(kinds) and kinds[0] != kinds[1]:
+        pair.changes.append(Change(kind="section", section=printable(key), base=_addends(kinds[0]),
+                                   patched=_addends(kinds[1])))
     same_bytes = content(pair.base.elf, a) == content(pair.patched.elf, b)
     if same_bytes and reloc_bytes(pair.base, a) == reloc_bytes(pair.patched, b) and (
             (pair.same_targets and not pair.pools[0].keys) or not pair.base.relocs.get(a.number)):
         return
     _contents(pair, key, a, b, same_headers=same_headers)
+
+
+def _addends(kinds: set[int]) -> str:
+    return " and ".join(f"addends in the {'data' if kind == SHT_REL else 'relocations'}" for kind in sorted(kinds))
 
 
 def _section_headers(pair: _Pair, key: str, a: Section, b: Section) -> bool:
@@ -310,15 +322,29 @@ def _outside(pair: _Pair) -> None:
     if base != patched:
         pair.changes.append(Change(kind="file", section="", base=f"{len(base)} bytes outside of all sections",
                                    patched=f"{len(patched)} bytes, or others"))
+    if _loaded(pair.base.elf) != _loaded(pair.patched.elf):
+        pair.changes.append(Change(kind="file", section="", base="what its program headers load", patched="differs"))
+
+
+def _loaded(elf: Elf) -> list[tuple[int, bytes]]:
+    """Where in a file with program headers, which load by that, its sections and what lies between them are."""
+    if not elf.phdrs:
+        return []
+    return [*((s.offset, b"") for s in elf.sections if s.flags & SHF_ALLOC and s.type != SHT_NOBITS), *_gaps(elf)]
 
 
 def _stray(elf: Elf) -> bytes:
+    return b"".join(data for _at, data in _gaps(elf))
+
+
+def _gaps(elf: Elf) -> list[tuple[int, bytes]]:
     spans = sorted([*elf.tables, *((s.offset, s.size) for s in elf.sections[1:] if s.type != SHT_NOBITS)])
-    at, found = 0, []
+    at, found = 0, list[tuple[int, bytes]]()
     for offset, size in spans:
         if offset > at and elf.data[at:offset].strip(b"\0"):
-            found.append(elf.data[at:offset])
+            found.append((at, elf.data[at:offset]))
         at = max(at, offset + size)
-    return b"".join([*found, elf.data[at:].strip(b"\0")])
+    # a signature counts from the end, so there also zeros do
+    return [*found, (at, elf.data[at:].lstrip(b"\0"))]
 
 

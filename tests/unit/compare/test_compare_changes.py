@@ -109,6 +109,9 @@ def test_a_function_that_only_moved_is_not_blamed(differ: Differ) -> None:
     ('.section t,"a"\n.long 1\n.section l,"ao",@progbits,t\n.long 1',
      '.section t,"a"\n.long 1\n.section l,"ao",@progbits,.text\n.long 1'),
     ('.file "a.c"\nnop', '.file "b.c"\nnop'),
+    ('.section ABS,"aw"\n.globl f\nf: .long 1', '.section ABS,"aw"\n.long 1\n.globl f\nf = 0'),
+    ('.section UND,"aw"\n.globl f\nf: .long 1\n.text\ncall f', '.section UND,"aw"\n.long 1\n.text\ncall f'),
+    ('.section x,"a",@18\n.long 1', '.section x,"a",@18\n.long 2'),
 ])
 def test_what_only_the_linker_sees_is_compared(differ: Differ, base: str, patched: str) -> None:
     assert differ(base + "\n", patched + "\n", asm=True).status == "changed"

@@ -114,6 +114,11 @@ def test_a_signature_is_said(tmp_path: Path) -> None:
     assert said(signed, plain)[-1] == "m.ko: module signature: gone"
     assert said(signed, other)[-1] == "m.ko: module signature: differs"
     assert not compare(signed, other).identical_code
+    # the kernel looks for it at the very end
+    longer = tmp_path / "longer.ko"
+    longer.write_bytes(signed.read_bytes() + bytes(1))
+    assert not compare(signed, longer).identical_code
+    assert not compare(longer, signed).identical_code
 
 
 def test_a_folder_of_installed_modules(tmp_path: Path) -> None:
