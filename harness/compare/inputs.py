@@ -32,13 +32,15 @@ class Input:
         path: as it was given.
         kind: what it is.
         members: of an archive: member to its bytes, None for those of a thin archive, which are files beside it. The
-            second member of a name is called `name#2`.
+            second member of a name is called `name#2`, or by the next number that is no member's name.
+        files: of an archive: member to the name that the archive has for it.
         order: of an archive: its members as they are linked.
     """
 
     path: Path
     kind: Kind
     members: Mapping[str, bytes | None] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
     order: tuple[str, ...] = ()
 
     def where(self, name: str) -> str:
@@ -54,7 +56,7 @@ class Input:
         if self.kind == "folder":
             return expand(name, _beside(self.path, name, self.where(name)), self.where(name))
         data = self.members[name]
-        return _beside(self.path.parent, name.partition("#")[0], self.where(name)) if data is None else data
+        return _beside(self.path.parent, self.files[name], self.where(name)) if data is None else data
 
 
 def open_input(path: Path) -> Input:
@@ -77,12 +79,17 @@ def open_input(path: Path) -> Input:
     if data not in MAGICS:
         return Input(path=path, kind="object")
     members: dict[str, bytes | None] = {}
-    count: dict[str, int] = {}
+    files: dict[str, str] = {}
     found = entries(read_regular(path), str(path))
+    order = tuple(name for name, _content in found)
+    taken, count = set(order), dict.fromkeys(order, 1)
     for name, content in found:
-        number = count[name] = count.get(name, 0) + 1
-        members[name if number == 1 else f"{name}#{number}"] = content
-    return Input(path=path, kind="archive", members=members, order=tuple(name for name, _content in found))
+        called = name
+        while called in members or (called != name and called in taken):
+            count[name] += 1
+            called = f"{name}#{count[name]}"
+        members[called], files[called] = content, name
+    return Input(path=path, kind="archive", members=members, files=files, order=order)
 
 
 def _beside(root: Path, name: str, where: str) -> bytes:

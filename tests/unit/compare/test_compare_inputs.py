@@ -69,6 +69,26 @@ def test_members_of_one_name_and_members_on_one_side(sides: tuple[Path, Path]) -
         ("f.o", "changed"), ("f.o#2", "only-base"), ("lib.a", "changed")]
 
 
+@pytest.mark.parametrize("flags", ["qcD", "qcTD"])
+def test_a_member_whose_name_has_a_number_hides_no_other(tmp_path: Path, flags: str) -> None:
+    sides = []
+    for side, value in (("base", 1), ("patched", 2)):
+        folder = tmp_path / side
+        compile_into(folder, "int f(void) { return 0; }", name="f")
+        compile_into(folder, "int f(void) { return 0; }", name="g")
+        (folder / "g.o").rename(folder / "f.o#2")
+        sides.append(ar(folder, flags, "f.o"))
+        if "T" in flags:
+            compile_into(folder, f"int f(void) {{ return {value}; }}", name="g")
+            (folder / "g.o").rename(folder / "f.o#2")
+        else:
+            compile_into(folder, f"int f(void) {{ return {value}; }}", name="f")
+            ar(folder, flags, "f.o")
+            compile_into(folder, "int f(void) { return 0; }", name="f")
+        ar(folder, flags, "f.o#2")
+    assert [delta.path for delta in compare(*sides).differing] == ["f.o#2" if "T" in flags else "f.o#3"]
+
+
 def test_a_thin_archive_reads_nothing_outside_of_its_folder(sides: tuple[Path, Path], tmp_path: Path) -> None:
     shutil.copy(sides[0] / "f.o", tmp_path / "outside.o")
     with pytest.raises(InfraError, match="outside of its folder"):
