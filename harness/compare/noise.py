@@ -235,10 +235,10 @@ RULES: tuple[Rule, ...] = (
          why="lib/dynamic_debug.c prints the line and matches it against what a user asks for; nothing else reads it. "
              "The record's module, function, file, format, class, flags and key are compared."),
     Rule(name="string-pool-order",
-         condition="A loaded section of mergeable strings (SHF_MERGE, SHF_STRINGS, one byte each) holds nothing but "
-                   "strings and .L labels, on both sides the same set of them; every reference goes to equal text, "
-                   "at the same offset from the section's alignment. One that does not say what it goes to is a "
-                   "change.",
+         condition="A loaded section of mergeable strings (SHF_MERGE, SHF_STRINGS, one byte each) is called .rodata* "
+                   "and holds nothing but strings and .L labels, on both sides the same set of them; every reference "
+                   "goes to equal text, at the same offset from the section's alignment. One that does not say what "
+                   "it goes to is a change.",
          why="The linker takes such a section apart, merges equal strings and puts them where it likes, so order and "
              "repetition do not survive the link. References are compared by the text they point at."),
     Rule(name="debug-sections",

@@ -9,6 +9,7 @@ stands elsewhere is no difference.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -72,10 +73,19 @@ def differing(base: Model, patched: Model) -> frozenset[str]:
         and _only_strings(base, a) and _only_strings(patched, b))
 
 
+_UNORDERED = re.compile(r"\.rodata(\..*)?|__ksymtab_strings|\.comment")
+
+
+def unordered(section: Section) -> bool:
+    """Whether nobody goes through a mergeable section from its start to its end: it is a compiler's, by its name, or
+    known. Of others the linker may well keep the order (`__start_*`, `__stop_*`)."""
+    return _UNORDERED.fullmatch(section.name) is not None
+
+
 def _may_be(model: Model, section: Section) -> bool:
     wanted = SHF_ALLOC | SHF_MERGE | SHF_STRINGS
-    return (section.flags & wanted == wanted and section.entsize == 1 and section.type != SHT_NOBITS
-            and section.number not in model.relocs)
+    return (unordered(section) and section.flags & wanted == wanted and section.entsize == 1
+            and section.type != SHT_NOBITS and section.number not in model.relocs)
 
 
 def _only_strings(model: Model, section: Section) -> bool:

@@ -24,13 +24,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from harness.compare import noise, tables
+from harness.compare import noise, pools, tables
 from harness.compare.elf import (
     SHF_EXECINSTR,
     SHF_MERGE,
     SHF_STRINGS,
     SHT_GROUP,
-    STB_LOCAL,
     Elf,
     Section,
     byte_order,
@@ -257,7 +256,7 @@ def _form(side: _Side, reloc: Target, *, code: bool) -> Form:
 
 def _pooled(section: Section) -> bool:
     """Whether the linker takes a section apart into strings or constants of a known size."""
-    if not section.flags & SHF_MERGE:
+    if not section.flags & SHF_MERGE or not pools.unordered(section):
         return False
     return section.entsize == 1 if section.flags & SHF_STRINGS else section.entsize > 1
 
@@ -310,7 +309,7 @@ def _symbols(side: _Side) -> Counter[Form]:
         table = taken.get(fact.where)
         if table is not None and fact.value < table.size * len(table.places):
             place = (fact.where, table.places[fact.value // table.size], fact.value % table.size)
-        elif section is not None and _pooled(section) and fact.bind == STB_LOCAL:
+        elif section is not None and _pooled(section):
             place = (side.pool(fact.where) or fact.where, _entry(side, section, fact.value))
         elif section is not None:
             place = (side.name(fact.where), fact.value)

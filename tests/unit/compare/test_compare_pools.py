@@ -70,6 +70,12 @@ def test_what_the_pool_does_not_prove_is_a_change(differ: Differ, patched: str) 
     assert differ(pool(ONE, TWO), patched, asm=True).status == "changed"
 
 
+def test_a_table_of_strings_that_is_gone_through_keeps_its_order(differ: Differ) -> None:
+    """With a name of its own, between `__start_names` and `__stop_names`."""
+    table = '.section names,"aMS",@progbits,1\n'
+    assert differ(table + ONE + TWO, table + TWO + ONE, asm=True).status == "changed"
+
+
 def test_the_place_within_the_alignment_counts(differ: Differ) -> None:
     base = pool(ONE, ".balign 8\n", TWO, align=8)
     assert differ(base, pool(TWO, ".balign 8\n", ONE, align=8), asm=True).status == "explained"
@@ -119,7 +125,7 @@ def test_hostile_names_of_sections_are_not_taken_for_keys(differ: Differ) -> Non
         source = f'.section "{name}","aMS",@progbits,1\n{{}}.data\n.quad g, 7\n.globl g\n'
         strings = '.asciz "one"\n', '.asciz "two"\n'
         swapped = differ(source.format("".join(strings)), source.format("".join(reversed(strings))), asm=True)
-        assert swapped.rules == ("string-pool-order",)
+        assert (swapped.status, swapped.rules) == ("changed", ())  # no pool of a compiler's is called so
         other = source.replace(".quad g", ".quad h").replace(".globl g", ".globl h").format("".join(reversed(strings)))
         assert differ(source.format("".join(strings)), other, asm=True).status == "changed"
 

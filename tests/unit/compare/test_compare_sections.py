@@ -88,6 +88,25 @@ def test_everything_else_is_not(cc: Compile, base: str, patched: str, says: str)
     assert says in found
 
 
+POOL = 'asm(".section {},\\"aM{}\\",@progbits,{}\\n" "{}" "{}" ".previous");'
+
+
+@pytest.mark.parametrize(("name", "kind", "size", "entries"), [
+    ("names", "S", 1, ('.asciz \\"a\\"\\n', '.asciz \\"b\\"\\n')),  # between __start_names and __stop_names
+    ("table", "", 8, (".quad 1\\n", ".quad 2\\n")),
+])
+def test_a_mergeable_table_with_a_name_of_its_own_keeps_its_order(
+        cc: Compile, name: str, kind: str, size: int, entries: tuple[str, str]) -> None:
+    assert difference(cc, POOL.format(name, kind, size, *entries), POOL.format(name, kind, size, *entries[::-1]))
+    name = f".rodata.{'str' if kind else 'cst'}{size}"
+    assert not difference(cc, POOL.format(name, kind, size, *entries), POOL.format(name, kind, size, *entries[::-1]))
+
+
+def test_a_global_name_of_a_string_goes_where_it_did(cc: Compile) -> None:
+    text = POOL.format(".rodata.str1", "S", 1, '.globl a\\na: .asciz \\"{}\\"\\n', '.globl b\\nb: .asciz \\"{}\\"\\n')
+    assert "symbol" in difference(cc, text.format("one", "two"), text.format("two", "one"))
+
+
 def test_moved_lines_are_allowed_only_where_that_is_asked(cc: Compile) -> None:
     one, two = (f"int line(void) {{ return {n}; }}\n" for n in (300, 305))
     assert difference(cc, ONE + one, one + ONE) == ""
