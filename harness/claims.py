@@ -298,7 +298,7 @@ def _layout_findings(said: LayoutStatement, expect: str, delta: LayoutDelta) -> 
     if expect == "identical":
         count = len(delta.differing)
         differ = f"{count} member{'s' * (count != 1)} differ{'s' * (count == 1)}, first {delta.differing[0].path}" \
-            if count else "its size differs"
+            if count else f"its {'size' if delta.size_delta else 'alignment'} differs"
         found.append((Verdict.PASS, "no member differs") if delta.identical else (Verdict.FAIL, differ))
     if said.member and find(delta.patched, said.member) is None:
         found.append((Verdict.FAIL, f"patched has no member {said.member}"))

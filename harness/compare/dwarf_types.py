@@ -80,7 +80,9 @@ class _Reader:
 
     def layout(self, name: str, entry: Entry) -> Layout:
         size = self.bounded(self.number(entry, "DW_AT_byte_size"))
-        return Layout(name=printable(name), size=size, members=self.members(entry, 0, 0))
+        align = entry.values.get("DW_AT_alignment", 0)
+        return Layout(name=printable(name), size=size, members=self.members(entry, 0, 0),
+                      align=align if isinstance(align, int) else 0)
 
     def bounded(self, size: int) -> int:
         """`size` where it can be a structure's."""

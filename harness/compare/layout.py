@@ -59,11 +59,15 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """A structure: its tag, its size in bytes, its members in the order of the declaration."""
+    """A structure: its tag, its size in bytes, its members in the order of the declaration.
+
+    `align`: the bytes that an `aligned` attribute asks for, else 0.
+    """
 
     name: str
     size: int
     members: tuple[Member, ...]
+    align: int = 0
 
     @property
     def lines(self) -> int:
@@ -133,8 +137,9 @@ class LayoutDelta:
 
     @property
     def identical(self) -> bool:
-        """Size and every member are equal: name, declaration, place, width, and all that lies in it."""
-        return self.base.size == self.patched.size and self.base.members == self.patched.members
+        """Size, alignment and every member are equal: name, declaration, place, width, and all that lies in it."""
+        return (self.base.size, self.base.align, self.base.members) == (
+            self.patched.size, self.patched.align, self.patched.members)
 
     @property
     def differing(self) -> tuple[Pair, ...]:

@@ -67,7 +67,8 @@ def summary(layout: Layout) -> str:
     inner = [hole for hole in found if not (hole.padding and hole.start + hole.bits == 8 * layout.size)]
     padding = sum(hole.bits for hole in found if hole not in inner)
     return (f"{layout.size} bytes, {layout.lines} cache line{'s' * (layout.lines != 1)}, "
-            f"{len(inner)} hole{'s' * (len(inner) != 1)}, padding {amount(padding)}")
+            f"{len(inner)} hole{'s' * (len(inner) != 1)}, padding {amount(padding)}"
+            + (f", aligned to {layout.align}" if layout.align else ""))
 
 
 def every_hole(layout: Layout) -> tuple[tuple[int, Hole], ...]:
@@ -83,7 +84,7 @@ def every_hole(layout: Layout) -> tuple[tuple[int, Hole], ...]:
 
 def to_json(layout: Layout) -> dict[str, object]:
     """A layout as JSON, schema `harness.layout/1`, docs/layout.md. All text is printable ASCII."""
-    return {"struct": layout.name, "size": layout.size, "cache_lines": layout.lines,
+    return {"struct": layout.name, "size": layout.size, "aligned": layout.align, "cache_lines": layout.lines,
             "members": [_member_json(member) for member in layout.members],
             "holes": [{"offset": hole.start // 8, "bit": hole.start % 8, "bits": hole.bits, "padding": hole.padding}
                       for _, hole in every_hole(layout)]}

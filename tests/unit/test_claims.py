@@ -162,6 +162,7 @@ DOUBTFUL = struct(16, "p@0 m@1 o@2 n@12*4")
     ({}, "identical", BASE, PATCHED, Verdict.FAIL, "s 24 -> 16 (-8); 4 members differ, first gone"),
     ({}, "identical", BASE, struct(32, "gone@0*8 p@8 n@16*8"), Verdict.FAIL,
      "s 24 -> 32 (+8); its size differs"),
+    ({}, "identical", BASE, replace(BASE, align=8), Verdict.FAIL, "s 24 -> 24; its alignment differs"),
     ({"size_delta": 0}, "as-stated", MISSING, MISSING, Verdict.ERROR, f"base and patched: {MISSING.why}"),
     ({"size_delta": 0}, "as-stated", MISSING, BASE, Verdict.FAIL, f"base: {MISSING.why}"),
     ({"size_delta": 0}, "as-stated", BASE, MISSING, Verdict.FAIL, f"patched: {MISSING.why}"),

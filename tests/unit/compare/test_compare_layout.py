@@ -148,6 +148,15 @@ def test_equal_layouts_are_identical_and_any_difference_is_seen(cc: Compile, lat
         assert [pair.path for pair in delta.differing][:len(paths)] == paths
 
 
+def test_the_alignment_of_a_structure_counts_also_where_its_size_hides_it(cc: Compile) -> None:
+    text = "struct s {{ char a[64]; }} {}; struct s *p;"
+    plain, aligned, more = (layout(cc(text.format(words), "-g").read_bytes(), "s") for words in (
+        "", "__attribute__((aligned(32)))", "__attribute__((aligned(64)))"))
+    for one, other in ((plain, aligned), (aligned, more), (aligned, plain)):
+        assert not compare_layouts(one, other).identical
+    assert layout_text.table(compare_layouts(plain, aligned))[-1].endswith("padding 0 bytes, aligned to 32")
+
+
 def test_the_table_shows_both_sides_within_80_columns(cc: Compile) -> None:
     old = "struct s { char a; long gone; char b; long c; char buffer[40]; struct { int x; }; }; struct s *p;"
     new = "struct s { char a; char b; char added; long c; char buffer[48]; struct { int x; }; }; struct s *p;"
