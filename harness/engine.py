@@ -175,7 +175,7 @@ def _control(state: Run, configs: Configs, variants: Sequence[str]) -> None:
         second = build(state.inputs, "base", configs["base", variant], store=state.store, progress=state.progress,
                        again="control")
         comparison = compared(first, second, store=state.store)
-        same = comparison.objects > 0 and comparison.identical == comparison.objects
+        same = comparison.identical_bytes
         how = f"incremental (from {first.seed}) against clean" if first.seed else "two clean builds"
         evidence = f"{how}: {claims.objdiff_evidence(comparison)}"
         _write_comparison(state, f"control-{variant}", comparison)

@@ -137,6 +137,11 @@ class Comparison:
                 and not self.link_scripts_changed)
 
     @property
+    def identical_bytes(self) -> bool:
+        """True when there were objects, each of them is identical, and so is how they are linked: no rule needed."""
+        return self.identical_code and self.identical == self.objects
+
+    @property
     def differing(self) -> tuple[ObjectDelta, ...]:
         """The deltas that are a change: changed, or on one side only."""
         return tuple(d for d in self.deltas if d.status not in ("identical", "explained"))

@@ -123,6 +123,8 @@ def test_the_link_order_is_compared(build: Path, patched: Path) -> None:
         deadline=Deadline.after(60))
     result = compare(build, patched)
     assert (result.changed, result.archives_changed, result.identical_code) == (0, 1, False)
+    assert not result.identical_bytes
+    assert compare(build, build).identical_bytes
     assert "link order, member 0: dev.o -> skbuff.o" in summary(Opened(result))[-1]
 
 
