@@ -198,7 +198,10 @@ def _how_explained(comparison: Comparison) -> str:
 
 
 def judge_size(claim: Claim, variant: str, sizes: SizeReport) -> Row:
-    """Judge by a size of `vmlinux.o`: `vmlinux` pads its text to 2 MiB on x86_64 and cannot tell."""
+    """Judge by a size of `vmlinux.o`: `vmlinux` pads its text to 2 MiB on x86_64 and cannot tell.
+
+    What the linker leaves out of vmlinux counts there; where that decides, the claim is neither true nor false.
+    """
     judged = sizes.vmlinux_o
     if judged is None or judged.base is None or judged.patched is None or 0 in (judged.base.text, judged.patched.text):
         return _row(claim, variant, Verdict.ERROR, "vmlinux.o was not measured on both sides")
@@ -206,9 +209,17 @@ def judge_size(claim: Claim, variant: str, sizes: SizeReport) -> Row:
     base, patched = (side.figures[FIGURES.index(claim.of)] for side in (judged.base, judged.patched))
     evidence = f"vmlinux.o {claim.of} {base:,} -> {patched:,} ({delta:+,})"
     detail = [f"{printable(row.path)}: text {row.text:+,}, total {row.total:+,}" for row in sizes.objects]
-    passed = {"smaller": delta < 0 and -delta >= claim.margin, "not-larger": delta <= claim.margin,
-              "equal": delta == 0}[claim.expect]
+    kept = judged.kept(claim.of)
+    passed = _fits(claim, delta)
+    if passed != _fits(claim, kept):
+        without = "sections that no kernel has (.modinfo, .discard, .exitcall)"
+        return _row(claim, variant, Verdict.INCONCLUSIVE, f"{evidence}, but {kept:+,} without {without}", detail)
     return _row(claim, variant, Verdict.PASS if passed else Verdict.FAIL, evidence, detail)
+
+
+def _fits(claim: Claim, delta: int) -> bool:
+    return {"smaller": delta < 0 and -delta >= claim.margin, "not-larger": delta <= claim.margin,
+            "equal": delta == 0}[claim.expect]
 
 
 def judge_builds(claim: Claim, variant: str, patches: Sequence[Stepped]) -> Row:

@@ -10,6 +10,7 @@ Source of the classes: `berkeley_sum` in binutils/size.c.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +20,7 @@ from harness.compare.symsize import SymbolReport
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 Figure = Literal["text", "rodata", "data", "bss", "total"]
@@ -38,6 +40,7 @@ class SectionSizes:
         bss: allocated, writable, without contents.
         total: text + data + bss (`dec` of `size`).
         sections: (name, bytes) of each allocated section, in file order.
+        dropped: what of each of `FIGURES` lies in sections that the kernel's linker script leaves out (`_DROPPED`).
     """
 
     text: int
@@ -46,12 +49,16 @@ class SectionSizes:
     bss: int
     total: int
     sections: tuple[tuple[str, int], ...]
+    dropped: tuple[int, ...] = (0, 0, 0, 0, 0)
 
     @property
     def figures(self) -> tuple[int, ...]:
         """The sizes in the order of `FIGURES`."""
         return self.text, self.rodata, self.data, self.bss, self.total
 
+
+_DROPPED = re.compile(r"\.modinfo|\.exitcall\.exit|\.discard\..*")
+"""Allocated sections of vmlinux.o that are in no kernel (DISCARDS of include/asm-generic/vmlinux.lds.h)."""
 
 NOTHING = SectionSizes(text=0, rodata=0, data=0, bss=0, total=0, sections=())
 """The sizes of a file that one side does not have."""
@@ -82,6 +89,11 @@ class SizeDelta:
         """Growth of one of `FIGURES` in bytes, negative when it shrank; a missing side counts as nothing."""
         at = FIGURES.index(figure)
         return (self.patched or NOTHING).figures[at] - (self.base or NOTHING).figures[at]
+
+    def kept(self, figure: Figure) -> int:
+        """The same of what the linked kernel has of the file."""
+        at = FIGURES.index(figure)
+        return self.growth(figure) - (self.patched or NOTHING).dropped[at] + (self.base or NOTHING).dropped[at]
 
     @property
     def text(self) -> int:
@@ -119,12 +131,17 @@ def sizes(path: Path) -> SectionSizes:
 
 def measure(file: elf.Elf) -> SectionSizes:
     """Sizes of a parsed ELF file."""
+    loaded = [section for section in file.sections if section.flags & SHF_ALLOC]
+    text, rodata, data, bss, total = _figures(loaded)
+    return SectionSizes(text=text, rodata=rodata, data=data, bss=bss, total=total,
+                        sections=tuple((section.name, section.size) for section in loaded),
+                        dropped=_figures([section for section in loaded if _DROPPED.fullmatch(section.name)]))
+
+
+def _figures(sections: Sequence[elf.Section]) -> tuple[int, int, int, int, int]:
+    """The sizes of allocated sections, in the order of `FIGURES`."""
     text = rodata = data = bss = 0
-    named = []
-    for section in file.sections:
-        if not section.flags & SHF_ALLOC:
-            continue
-        named.append((section.name, section.size))
+    for section in sections:
         if section.flags & SHF_EXECINSTR or not section.flags & SHF_WRITE:
             text += section.size
             rodata += 0 if section.flags & SHF_EXECINSTR else section.size
@@ -132,7 +149,7 @@ def measure(file: elf.Elf) -> SectionSizes:
             bss += section.size
         else:
             data += section.size
-    return SectionSizes(text=text, rodata=rodata, data=data, bss=bss, total=text + data + bss, sections=tuple(named))
+    return text, rodata, data, bss, text + data + bss
 
 
 def compare_sizes(base: Path, patched: Path) -> SizeReport:

@@ -72,6 +72,22 @@ def test_the_size_that_is_judged(of: Figure, expect: str, margin: int, verdict: 
     assert judged.evidence.startswith(f"vmlinux.o {of} ")
 
 
+@pytest.mark.parametrize(("text", "dropped", "expect", "verdict", "said"), [
+    (95, 20, "smaller", Verdict.INCONCLUSIVE, "(-5), but +5 without"),  # 10 less of .modinfo, 5 more of code
+    (110, 45, "smaller", Verdict.INCONCLUSIVE, "(+10), but -5 without"),
+    (100, 35, "equal", Verdict.INCONCLUSIVE, "(+0), but -5 without"),
+    (90, 31, "smaller", Verdict.PASS, "(-10)"),
+    (120, 31, "not-larger", Verdict.FAIL, "(+20)"),
+])
+def test_what_no_kernel_has_decides_nothing(text: int, dropped: int, expect: str, verdict: Verdict, said: str) -> None:
+    base, patched = replace(FIGURES, dropped=(30, 30, 0, 0, 30)), replace(FIGURES, text=text,
+                                                                         dropped=(dropped, dropped, 0, 0, dropped))
+    delta = SizeDelta(path="vmlinux.o", base=base, patched=patched)
+    judged = claims.judge_size(Claim(id="C2", says="", check=Check.SIZE, variants=("v",), expect=expect), "v",
+                               SizeReport(vmlinux_o=delta, vmlinux=None, objects=(), compared=1))
+    assert (judged.verdict, said in judged.evidence) == (verdict, True)
+
+
 def claim(*tests: str) -> Claim:
     return Claim(id="C5", says="", check=Check.TESTS, variants=("v",), expect="pass", tests=tests)
 

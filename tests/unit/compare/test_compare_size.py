@@ -38,6 +38,13 @@ def test_sizes_are_those_of_binutils(cc: Compile, flags: tuple[str, ...]) -> Non
     assert sum(size for _name, size in ours.sections) == ours.total
 
 
+def test_what_no_kernel_has_is_measured_apart(cc: Compile) -> None:
+    said = 'const char a[8] __attribute__((section(".modinfo"))) = "a=b"; '
+    mark = 'void *p __attribute__((section(".discard.addressable"))) = (void *)1;'
+    assert sizes(cc(SOURCE)).dropped == (0, 0, 0, 0, 0)
+    assert sizes(cc(SOURCE + said + mark)).dropped == (8, 8, 8, 0, 16)
+
+
 def test_a_program_is_measured_like_an_object(cc: Compile) -> None:
     path = cc(SOURCE)
     program = path.with_name("program")
