@@ -62,6 +62,9 @@ MODULE = "linked module"
 """A `foo.ko` beside the `foo.o` it was linked from. Where there is none, as in /lib/modules, the `.ko` is compared."""
 
 
+_MODULE = re.compile(rf"(.*)(?:\.ko|{'|'.join(map(re.escape, SUFFIXES))})", re.DOTALL)
+
+
 def find(root: Path) -> Found:
     """All `*.o`, `*.ko` (compressed ones, too), `*.a` and `*.lds` files below `root`.
 
@@ -89,7 +92,7 @@ def find(root: Path) -> Found:
                         kernels.add(prefix + entry.name)
         except OSError as error:
             raise InfraError(f"cannot read this folder: {error.strerror}", where=error.filename or folder) from error
-    for path in [path for path in objects if ".ko" in path and f"{path.rpartition('.ko')[0]}.o" in objects]:
+    for path in [path for path in objects if (found := _MODULE.fullmatch(path)) and f"{found[1]}.o" in objects]:
         objects.remove(path)
         excluded[path] = MODULE
     return Found(objects=frozenset(objects), archives=frozenset(archives), link_scripts=frozenset(scripts),

@@ -207,6 +207,14 @@ def test_a_symbolic_link_is_not_followed(build: Path, patched: Path, tmp_path: P
     assert dict(result.excluded)["symbolic link"] == 1
 
 
+@pytest.mark.parametrize("name", ["dev.korea", "dev.kox/y"])
+def test_a_name_with_ko_in_it_makes_no_module(build: Path, patched: Path, name: str) -> None:
+    for side in (build, patched):
+        path = side / "net/core" / name
+        compile_into(path.parent, f"int f(int x) {{ return x + {len(side.name)}; }}", name=path.name)
+    assert [delta.path for delta in compare(build, patched).differing] == [f"net/core/{name}.o"]
+
+
 def test_what_is_no_file_is_an_error(build: Path, patched: Path) -> None:
     os.mkfifo(patched / "net/core/pipe.o")
     with pytest.raises(InfraError, match=r"pipe\.o"):
