@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.deadline import Deadline
@@ -15,7 +16,7 @@ from harness.errors import UsageError
 from harness.kernel.gitrange import GitRange, read_range
 from harness.kernel.gitrepo import Progress
 from harness.kernel.mailbox import LARGEST_MBOX, is_plain, read_mailbox
-from harness.kernel.mails import tag
+from harness.kernel.mails import remarks, tag
 from harness.kernel.series import (
     CRLF,
     LARGEST_PATCH,
@@ -70,7 +71,14 @@ def _named(pattern: str, root: Path, deadline: Deadline) -> Series:
     if not paths:
         raise UsageError(f"no patch matches {pattern!r}", where=str(root),
                          hint="patterns are relative to the plan's folder")
-    return _joined([_folder(path, deadline) if path.is_dir() else _file(path, deadline) for path in paths])
+    return _remarked(pattern, [_folder(path, deadline) if path.is_dir() else _file(path, deadline) for path in paths])
+
+
+def _remarked(where: str, parts: Sequence[Series]) -> Series:
+    """The series of several files, with a note where it looks as if one was lacking."""
+    found = _joined(parts)
+    tags = [tag(header(patch.text, "Subject")) for part in parts if len(part.patches) == 1 for patch in part.patches]
+    return replace(found, notes=(*found.notes, *remarks(tags, where))) if len(tags) == len(found.patches) else found
 
 
 def _folder(path: Path, deadline: Deadline) -> Series:
@@ -81,7 +89,7 @@ def _folder(path: Path, deadline: Deadline) -> Series:
     if not paths:
         raise UsageError("no *.patch and no quilt `series` file in this folder", where=str(path),
                          hint="name the files, as in `some/folder/*.diff`")
-    return _joined([_file(one, deadline) for one in paths])
+    return _remarked(str(path), [_file(one, deadline) for one in paths])
 
 
 def _file(path: Path, deadline: Deadline) -> Series:

@@ -8,7 +8,7 @@ version. What is certain is decided and said in a note; what could be meant in t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from harness.errors import UsageError
@@ -87,6 +87,23 @@ def tag(subject: str) -> Tag:
     number, version = _NUMBER.search(brackets[1]), _VERSION.search(brackets[1])
     return Tag(version=int(version[1]) if version else 1, number=int(number[1]) if number else None,
                total=int(number[2]) if number else None)
+
+
+def remarks(tags: Sequence[Tag], where: str) -> tuple[str, ...]:
+    """What is odd about the numbers of several patches that come as files and are applied in the order of their names.
+
+    Args:
+        tags: in that order.
+        where: what names the files, for messages.
+    """
+    numbers, totals = [tag.number for tag in tags if tag.number is not None], {tag.total or 0 for tag in tags}
+    if len(tags) < 2 or len(numbers) < len(tags) or len(totals) != 1:
+        return ()
+    absent = _absent(numbers, totals.pop())
+    found = [f"the series is not whole: {absent}"] if absent else []
+    if numbers != sorted(numbers):
+        found.append(f"applied in the order of their names, not of their numbers: {', '.join(map(str, numbers))}")
+    return tuple(f"{where}: {what}" for what in found)
 
 
 def arrange(mails: Sequence[Mail], where: str) -> Arranged:
@@ -200,8 +217,14 @@ def _newer(one: Mail, other: Mail, where: str, notes: list[str]) -> Mail:
 
 
 def _complete(found: dict[int, Mail], total: int, where: str) -> None:
-    absent = [number for number in range(1, total + 1) if number not in found]
+    absent = _absent(found, total)
     if absent:
-        shown = ", ".join(f"{number}/{total}" for number in absent[:10]) + (", ..." if len(absent) > 10 else "")
-        raise UsageError(f"the series is not whole: {shown} {'is' if len(absent) == 1 else 'are'} missing", where=where,
+        raise UsageError(f"the series is not whole: {absent}", where=where,
                          hint="get the whole thread, as `b4 am MESSAGE-ID` does")
+
+
+def _absent(numbers: Container[int], total: int) -> str:
+    """Which of the patches 1 to `total` are not there, in words; empty where all are."""
+    absent = [number for number in range(1, total + 1) if number not in numbers]
+    shown = ", ".join(f"{number}/{total}" for number in absent[:10]) + (", ..." if len(absent) > 10 else "")
+    return f"{shown} {'is' if len(absent) == 1 else 'are'} missing" if absent else ""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
-from harness.kernel.mails import Arranged, Mail, Tag, arrange, tag
+from harness.kernel.mails import Arranged, Mail, Tag, arrange, remarks, tag
 from harness.kernel.series import title
 
 
@@ -57,6 +57,17 @@ def test_missing_patches(numbers: list[int], said: str) -> None:
         of(*((f"[PATCH {number}/7] x", str(number)) for number in numbers))
     assert caught.value.where == "x.mbox"
     assert caught.value.hint == "get the whole thread, as `b4 am MESSAGE-ID` does"
+
+
+@pytest.mark.parametrize(("numbers", "said"), [
+    ([1, 2, 3], ""), ([2], ""), ([], ""),
+    ([1, 3], "here: the series is not whole: 2/3 is missing"),
+    ([1, 3, 2], "here: applied in the order of their names, not of their numbers: 1, 3, 2"),
+])
+def test_numbers_of_files_are_remarked_on(numbers: list[int], said: str) -> None:
+    tags = [Tag(number=number, total=3) for number in numbers]
+    assert "; ".join(remarks(tags, "here")) == said
+    assert remarks([*tags, Tag()], "here") == remarks([*tags, Tag(number=1, total=1)], "here") == ()
 
 
 def test_a_single_mail_may_be_any_of_its_series() -> None:

@@ -172,6 +172,11 @@ def test_a_folder_its_cover_letter_and_a_pattern(repo: Path, store: Store, tmp_p
         series = read(asked, tmp_path, store)
         assert titles(series) == TITLES
         assert [cover.subject for cover in series.covers] == ["*** SUBJECT HERE ***"]
+        assert series.notes == ()
+    next((tmp_path / "mine").glob("0002-*")).unlink()
+    for asked in ("mine", "mine/*.patch"):
+        assert [note.partition(": ")[2] for note in read(asked, tmp_path, store).notes] == [
+            "the series is not whole: 2/3 is missing"]
     with pytest.raises(UsageError, match=r"no patch matches 'x/\*\.patch'"):
         read("x/*.patch", tmp_path, store)
     (tmp_path / "empty").mkdir()
