@@ -63,6 +63,11 @@ class Outcome:
     kernel: str = ""
 
     @property
+    def ending(self) -> str:
+        """How it ended (`exit code 1`), without what it said."""
+        return self.reason.partition(":")[0]
+
+    @property
     def failed(self) -> frozenset[str]:
         """The names of its cases that failed."""
         return frozenset(case.name for case in self.cases if case.failed)
@@ -216,6 +221,8 @@ def _verdict(before: Outcome, after: Outcome) -> tuple[Verdict, str]:
             return Verdict.FAIL, f"{more[0]} fails on patched only ({len(more)} such cases; others fail on both)"
         if lost:
             return Verdict.FAIL, f"{_no_longer(lost)}: {after.reason}"
+        if not before.kernel and not after.cases and after.ending != before.ending:
+            return Verdict.INCONCLUSIVE, f"fails in another way than before the series: {words}"
         return Verdict.SKIP, f"fails before the series, too: {after.reason}"
     if after.verdict is Verdict.SKIP and before.verdict is Verdict.PASS:
         return Verdict.FAIL, f"no longer runs: {words}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,10 @@ def cases(**passed: bool | None) -> Outcome:
     (PASS, FAIL, Verdict.FAIL, "base: PASS; patched: FAIL (exit code 1)"),
     (SKIP, FAIL, Verdict.FAIL, "base: SKIP (no jq); patched: FAIL (exit code 1)"),
     (FAIL, FAIL, Verdict.SKIP, "fails before the series, too: exit code 1"),
+    (FAIL, HUNG, Verdict.INCONCLUSIVE, ("fails in another way than before the series: base: FAIL (exit code 1); "
+                                       "patched: FAIL (still running)")),
+    (FAIL, replace(FAIL, reason="exit code 1: 3 failed"), Verdict.SKIP,
+     "fails before the series, too: exit code 1: 3 failed"),
     (SKIP, SKIP, Verdict.SKIP, "no jq"),
     (PASS, SKIP, Verdict.FAIL, "no longer runs: base: PASS; patched: SKIP (no jq)"),
     (FAIL, OOPS, Verdict.FAIL, "base: FAIL (exit code 1); patched: FAIL (dut: oops: f)"),
