@@ -96,9 +96,10 @@ def parse_pairs(text: str) -> dict[str, int]:
     return {name: int(value) for name, value in (line.split() for line in text.splitlines() if line.strip())}
 
 
-def rules(host: Host, family: int = 4) -> dict[str, Count]:
-    """By comment, what the iptables (or ip6tables) rules of a host matched until now."""
-    return parse_save(host.run("iptables-save" if family == 4 else "ip6tables-save", "-c").stdout)
+def rules(host: Host, family: int = 4, table: str = "filter") -> dict[str, Count]:
+    """By comment, what the rules in a table of iptables (or ip6tables) of a host matched until now."""
+    program = "iptables-save" if family == 4 else "ip6tables-save"
+    return parse_save(host.run(program, "-c", "-t", table).stdout)
 
 
 def nft(host: Host) -> dict[str, Count]:

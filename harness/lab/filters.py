@@ -50,13 +50,13 @@ class Counts:
 def iptables(host: Host, family: int, rules: Mapping[str, str], table: str = "filter") -> Iterator[Counts]:
     """Rules by name, as in `FORWARD -p icmp`, appended to a table that is empty otherwise, in their order.
 
-    Blocks of different tables may be nested.
+    Blocks of different tables may be nested; each counts its own rules, also where another has one of the same name.
     """
     program = _PROGRAMS[family]
     lines = [f"*{table}", *(f"-A {rule} -m comment --comment {name}" for name, rule in rules.items()), "COMMIT", ""]
     host.run(f"{program}-restore", stdin="\n".join(lines).encode())
     try:
-        yield Counts(frozenset(rules), lambda: counters.rules(host, family))
+        yield Counts(frozenset(rules), lambda: counters.rules(host, family, table))
     finally:
         host.run(f"{program}-restore", stdin=f"*{table}\nCOMMIT\n".encode())
 
