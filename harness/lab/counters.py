@@ -18,6 +18,7 @@ from harness.errors import InfraError
 from harness.lab.bench import Host
 
 _SAVED = re.compile(r"^\[(\d+):(\d+)\] (-A .*)$", re.M)
+_STATE = re.compile(r"^\s+proto \w+ spi (0x[0-9a-f]+)|^\s+lifetime current:\s+(\d+)\(bytes\), (\d+)\(packets\)", re.M)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +97,17 @@ def parse_pairs(text: str) -> dict[str, int]:
     return {name: int(value) for name, value in (line.split() for line in text.splitlines() if line.strip())}
 
 
+def parse_states(output: str) -> dict[int, Count]:
+    """By SPI, what states have transformed, from `ip -statistics xfrm state`."""
+    found, spi = dict[int, Count](), 0
+    for number, octets, packets in _STATE.findall(output):
+        if number:
+            spi = int(number, 16)
+        else:
+            found[spi] = Count(packets=int(packets), bytes=int(octets))
+    return found
+
+
 def rules(host: Host, family: int = 4, table: str = "filter") -> dict[str, Count]:
     """By comment, what the rules in a table of iptables (or ip6tables) of a host matched until now."""
     program = "iptables-save" if family == 4 else "ip6tables-save"
@@ -120,6 +132,19 @@ def netstat(host: Host) -> Counters:
 def xfrm(host: Host) -> Counters:
     """Errors of IPsec (`XfrmInNoPols`), Documentation/networking/xfrm_proc.rst."""
     return Counters("/proc/net/xfrm_stat", parse_pairs(host.read("/proc/net/xfrm_stat")))
+
+
+def carried(host: Host, spi: int) -> Count:
+    """What the IPsec state of an SPI has encrypted or decrypted on a host until now.
+
+    Raises:
+        InfraError: the host has no such state.
+    """
+    found = parse_states(host.run("ip", "-statistics", "xfrm", "state").stdout)
+    if spi not in found:
+        raise InfraError(f"no IPsec state has SPI {spi:#x}", where=f"machine {host.name}",
+                         detail=(" ".join(f"{known:#x}" for known in found),))
+    return found[spi]
 
 
 def interface(host: Host, device: str) -> Counters:

@@ -83,8 +83,10 @@ def test_datagrams_pass_whole_also_bigger_than_the_link(lab: Lab, family: int, m
     with ipsec.protected(a, b, ipsec.AES_GCM, mode, family) as esp:
         big = traffic.udp(a, b, esp.other.inner, size=SIZE, datagram=4000)
         small = traffic.udp(b, a, esp.one.inner, size=SIZE, datagram=1000)
+        there, back = counters.carried(b, esp.one.spi), counters.carried(a, esp.other.spi)
     assert big.whole, f"datagrams of three fragments, a to b: {big}"
     assert small.whole, f"datagrams of 1000 bytes, b to a: {small}"
+    assert min(there.bytes, back.bytes) >= SIZE, f"{SIZE} bytes each way, ESP carried {there} to b and {back} to a"
 
 
 @MODES
@@ -168,15 +170,17 @@ def test_no_leak_after_thousands_of_protected_packets(lab: Lab, family: int) -> 
     a, b = lab["a"], lab["b"]
     count = 2000
     before = {host.name: slabs.count(host) for host in (a, b)}
-    with ipsec.protected(a, b, ipsec.AES_GCM, "transport", family):
+    with ipsec.protected(a, b, ipsec.AES_GCM, "transport", family) as esp:
         pings = traffic.flood(a, b.address(family), count=count)
         drop = {"drop": f"INPUT -s {a.address(family)} -p udp --dport 5002 -j DROP"}
         with filters.iptables(b, family, drop) as counts:
             traffic.udp(a, b, b.address(family), size=count * 40, datagram=40, expect=False,
                         stopped=lambda: counts.packets()["drop"])
             dropped = counts.packets()["drop"]
+        carried = counters.carried(b, esp.one.spi).packets
     assert pings.received >= count * 0.9, f"{count} echo requests, saw {pings}"
     assert dropped >= count * 0.9, f"sent {count} datagrams, the rule dropped {dropped}"
+    assert carried >= pings.received + dropped, f"{pings.received + dropped} packets arrived, {carried} of them in ESP"
     for host in (a, b):
         grown = slabs.left_behind(host, before[host.name], packets=count)
         assert not grown, f"{host.name}: {count} packets left objects behind: {', '.join(map(str, grown))}"

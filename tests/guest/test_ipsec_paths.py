@@ -148,11 +148,13 @@ def test_what_is_sent_twice_is_taken_once(lab: Lab, window: int) -> None:
         try:
             pings = traffic.ping(a, other, count=count)
             refused = counters.xfrm(b).since(before)["XfrmInStateSeqError"]
+            taken = counters.carried(b, 0x7a01).packets
         finally:
             a.run("tc", "qdisc", "del", "dev", a.dev, "root")
     assert pings.received == count, f"expected {count} answers, saw {pings}"
     expected = count if window else 0
     assert refused == expected, f"{count} packets sent twice: expected {expected} refused, saw {refused}"
+    assert taken == 2 * count - expected, f"{count} packets sent twice in ESP, {refused} refused: saw {taken} taken"
     assert bool(pings.duplicates) is not bool(window), f"window {window}: saw {pings}"
 
 
@@ -278,8 +280,10 @@ def test_with_and_without_segmentation_offload(lab: Lab, family: int, on: bool) 
     with (ipsec.protected(a, b, ipsec.AES_GCM, "transport", family) as esp, offloading(a, on), offloading(b, on)):
         there = traffic.tcp(a, b, esp.other.inner, size=4 * SIZE)
         back = traffic.tcp(b, a, esp.one.inner, size=4 * SIZE)
+        carried = [counters.carried(b, esp.one.spi).bytes, counters.carried(a, esp.other.spi).bytes]
     assert there.whole, f"a to b: {there}"
     assert back.whole, f"b to a: {back}"
+    assert min(carried) >= 4 * SIZE, f"{4 * SIZE} bytes each way, ESP carried {carried}"
 
 
 @pytest.mark.parametrize("cipher", [
@@ -315,6 +319,8 @@ def test_a_secpath_does_not_follow_into_another_namespace(lab: Lab) -> None:
     mine, theirs = ipsec.ends(a, b, "transport", 4)
     tunnel = f"tmpl src {one} dst {other} proto esp reqid {ipsec.REQID} mode tunnel"
     count, route = 20, "10.77.41.0/24"
+    # the control: here b does know of the transform, and forwards the packet all the same
+    rules = {"protected": f"FORWARD -m policy --dir in --pol ipsec --proto esp --mode tunnel {REQUEST}"}
     with namespaces(b, "inside") as (inside,):
         b.shell("""ip link add to-inside type veth peer name to-b netns inside
             ip addr add 10.77.41.1/24 dev to-inside; ip link set to-inside up
@@ -325,16 +331,17 @@ def test_a_secpath_does_not_follow_into_another_namespace(lab: Lab) -> None:
             ipsec.batch(a, *states, f"route add {route} via {other}",
                         f"xfrm policy add src {one} dst {route} dir out {tunnel}")
             ipsec.batch(b, *states, f"xfrm policy add src {one} dst {route} dir fwd {tunnel}")
-            with filters.nftables(inside, CROSSING % "to-b") as nft:
+            with filters.nftables(inside, CROSSING % "to-b") as nft, filters.iptables(b, 4, rules) as counts:
                 pings = traffic.ping(a, "10.77.41.2", count=count)
-                saw = nft.packets()
+                saw = counts.packets() | nft.packets()
         finally:
             for host in (a, b):
                 ipsec.clear(host)
             a.run("ip", "route", "del", route, check=False)
             b.shell("echo 0 > /proc/sys/net/ipv4/ip_forward; ip link del to-inside", check=False)
     assert pings.whole, f"expected {count} answers, saw {pings}"
-    assert saw == {"all": count, "secpath": 0}, f"sent {count}, none may have a secpath on the other side, saw {saw}"
+    assert saw == {"protected": count, "all": count, "secpath": 0}, (
+        f"sent {count} in ESP, none may have a secpath on the other side, saw {saw}")
 
 
 DEBUGFS = "/sys/kernel/debug"

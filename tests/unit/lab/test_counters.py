@@ -21,6 +21,18 @@ COMMIT
 NFT = """{"nftables": [{"metainfo": {"version": "1.0.6"}}, {"chain": {"name": "input"}},
 {"rule": {"comment": "protected", "expr": [{"match": {}}, {"counter": {"packets": 20, "bytes": 1680}}]}},
 {"rule": {"expr": [{"counter": {"packets": 1, "bytes": 2}}]}}]}"""
+STATES = """src 10.77.1.1 dst 10.77.1.2
+\tproto esp spi 0x00007701(30465) reqid 77(0x0000004d) mode tunnel
+\tlifetime config:
+\t  limit: soft (INF)(bytes), hard (INF)(bytes)
+\tlifetime current:
+\t  2080(bytes), 20(packets)
+\t  add 2026-11-28 02:47:09 use 2026-11-28 02:47:09
+src 10.77.1.2 dst 10.77.1.1
+\tproto esp spi 0x00007702(30466) reqid 77(0x0000004d) mode tunnel
+\tlifetime current:
+\t  0(bytes), 0(packets)
+"""
 SNMP = """Ip: Forwarding FragCreates
 Ip: 2 150
 Udp: InDatagrams NoPorts
@@ -35,6 +47,10 @@ def test_iptables_save_gives_the_rules_with_comments() -> None:
 
 def test_nft_json_gives_the_counters_with_comments() -> None:
     assert counters.parse_nft(NFT) == {"protected": Count(packets=20, bytes=1680)}
+
+
+def test_states_of_ipsec_give_what_they_carried_by_spi() -> None:
+    assert counters.parse_states(STATES) == {0x7701: Count(packets=20, bytes=2080), 0x7702: Count(packets=0, bytes=0)}
 
 
 def test_snmp_pairs_names_and_values() -> None:
