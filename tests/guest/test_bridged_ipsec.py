@@ -8,6 +8,8 @@ extensions until it is delivered: the case the two users of `struct skb_ext` sha
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -22,7 +24,7 @@ pytestmark = [pytest.mark.topology("bridge"),
                                 "INET6_ESP", "XFRM_STATISTICS", "NETFILTER_XT_MATCH_POLICY")]
 
 FAMILIES = pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
-GRO = pytest.mark.parametrize("gro", ["on", "off"], ids=["gro", "no-gro"])
+GRO = pytest.mark.parametrize("gro", [True, False], ids=["gro", "no-gro"])
 MODES = pytest.mark.parametrize("mode", ["transport", "tunnel"])
 SIZE = 40_000
 CLONES = """table netdev kph {
@@ -33,10 +35,21 @@ CLONES = """table netdev kph {
     }
 }"""
 REQUEST = {4: "-p icmp --icmp-type echo-request", 6: "-p icmpv6 --icmpv6-type echo-request"}
+BOTH = {"both": "INPUT -m physdev --physdev-in port0 -m policy --dir in --pol ipsec --proto esp"}
+"""What has bridge data and a secpath."""
 
 
-def set_gro(dut: Host, gro: str) -> None:
-    dut.shell(f"for port in port0 port1 br0; do ethtool -K $port gro {gro}; done")
+@contextmanager
+def gro_on_bridge(dut: Host, on: bool) -> Iterator[None]:
+    """GRO of the bridge and its ports, on or off for the block; it is on otherwise."""
+    def turn(word: str) -> None:
+        dut.shell(f"for port in port0 port1 br0; do ethtool -K $port gro {word}; done")
+
+    turn("on" if on else "off")
+    try:
+        yield
+    finally:
+        turn("on")
 
 
 @MODES
@@ -63,20 +76,19 @@ def test_esp_passes_the_bridge_and_physdev_counts_it(lab: Lab, family: int, mode
 @GRO
 @MODES
 @FAMILIES
-def test_one_packet_has_its_port_and_its_policy(lab: Lab, family: int, mode: str, gro: str) -> None:
+def test_one_packet_has_its_port_and_its_policy(lab: Lab, family: int, mode: str, gro: bool) -> None:
     """Both extensions at once: a rule that asks for port and policy in one match line.
 
     With GRO the secpath is there first (ESP is decrypted on the way to the bridge, net/ipv4/esp4_offload.c),
     without it the bridge data.
     """
     client, dut = lab["client"], lab["dut"]
-    set_gro(dut, gro)
     both = f"-m policy --dir in --pol ipsec --proto esp --mode {mode} {REQUEST[family]}"
     rules = {"both": f"INPUT -m physdev --physdev-in port0 {both}",
              "wrong-port": f"INPUT -m physdev --physdev-in port1 {both}",
              "no-policy": f"INPUT -m physdev --physdev-in port0 -m policy --dir in --pol none {REQUEST[family]}"}
     before = counters.xfrm(dut)
-    with ipsec.protected(client, dut, ipsec.AES_GCM, mode, family) as esp:
+    with gro_on_bridge(dut, gro), ipsec.protected(client, dut, ipsec.AES_GCM, mode, family) as esp:
         with filters.iptables(dut, family, rules) as counts:
             pings = traffic.ping(client, esp.other.inner, count=20)
             saw = counts.packets()
@@ -94,7 +106,6 @@ def test_a_clone_that_waits_does_not_get_what_decryption_adds(lab: Lab) -> None:
     They come out as they were: of ESP, without a secpath, and their payload still encrypted.
     """
     client, dut = lab["client"], lab["dut"]
-    set_gro(dut, "off")
     # br0 ingress -> clone to late0, which delays it -> egress of mirror0 -> ingress of mirror1, where it is counted.
     dut.shell("""ip link add mirror0 type dummy; ip link add mirror1 type dummy
         ip link add link mirror0 name late0 type vlan id 9
@@ -105,15 +116,16 @@ def test_a_clone_that_waits_does_not_get_what_decryption_adds(lab: Lab) -> None:
         tc qdisc add dev br0 clsact
         tc filter add dev br0 ingress matchall action mirred egress mirror dev late0""")
     try:
-        with filters.nftables(dut, CLONES) as nft, ipsec.protected(client, dut, ipsec.AES_GCM, "transport", 4):
+        with (gro_on_bridge(dut, False), filters.nftables(dut, CLONES) as nft,
+              ipsec.protected(client, dut, ipsec.AES_GCM, "transport", 4), filters.iptables(dut, 4, BOTH) as counts):
             pings = traffic.ping(client, dut.ipv4, count=30)
-            saw = nft.reach({"esp": 30})
+            saw = nft.reach({"esp": 30}) | counts.packets()
     finally:
         dut.shell("tc qdisc del dev br0 clsact; for link in late0 mirror0 mirror1; do ip link del $link; done",
                   check=False)
     assert pings.whole, f"expected 30 answers, saw {pings}"
-    expected = {"esp": 30, "secpath": 0}
-    assert saw == expected, f"30 packets in ESP, expected 30 clones of ESP without secpath, saw {saw}"
+    expected = {"esp": 30, "secpath": 0, "both": 30}
+    assert saw == expected, f"30 packets in ESP, expected 30 clones without secpath and 30 originals with, saw {saw}"
 
 
 @FAMILIES
@@ -122,11 +134,15 @@ def test_no_leak_after_thousands_of_bridged_and_protected_packets(lab: Lab, fami
     client, dut = lab["client"], lab["dut"]
     count = 2000
     before = slabs.count(dut)
-    with ipsec.protected(client, dut, ipsec.AES_GCM, "transport", family):
+    with (ipsec.protected(client, dut, ipsec.AES_GCM, "transport", family),
+          filters.iptables(dut, family, BOTH) as counts):
         pings = traffic.flood(client, dut.address(family), count=count)
         fragmented = traffic.flood(client, dut.address(family), count=count // 4, size=3000)
+        saw = counts.packets()["both"]
     assert pings.received >= count * 0.9, f"{count} echo requests, saw {pings}"
     assert fragmented.received >= count // 4 * 0.9, f"{count // 4} echo requests in fragments, saw {fragmented}"
+    arrived = pings.received + fragmented.received
+    assert saw >= arrived, f"{arrived} requests arrived, {saw} of them with both extensions"
     grown = slabs.left_behind(dut, before, packets=count)
     assert not grown, f"{count} packets left objects behind: {', '.join(map(str, grown))}"
     held = slabs.left_behind(dut, {}, packets=0, caches=re.compile("^xfrm_state$"))
