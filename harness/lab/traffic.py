@@ -25,6 +25,7 @@ _TRANSFER = 30.0
 """Seconds a transfer may take; each is a fraction of a second unless packets are lost."""
 _SENT = "/tmp/kph-sent"  # noqa: S108 - in the guest
 _RECEIVED = "/tmp/kph-received"  # noqa: S108 - in the guest
+_SERVER = "/tmp/kph-server"  # noqa: S108 - in the guest
 _SUM = f"touch {_RECEIVED}; stat -c %s {_RECEIVED}; sha256sum {_RECEIVED}; rm {_RECEIVED}"
 _RCVBUF = 4 << 20
 _ABSENT = 99
@@ -147,11 +148,12 @@ def tcp(sender: Host, receiver: Host, address: str, *, size: int, port: int = 50
     kind = f"TCP{_version(address)}"
     sending, receiving = (_MULTIPATH if asked else "" for asked in multipath)
     server = receiver.start("sh", "-c", f"timeout {seconds + _LISTEN:g} {receiving}socat -u "
-                                        f"{kind}-LISTEN:{port},reuseaddr CREATE:{_RECEIVED}; {_SUM}")
+                                        f"{kind}-LISTEN:{port},reuseaddr CREATE:{_RECEIVED} & echo $! > {_SERVER}\n"
+                                        f"wait; {_SUM}")
     _await_socket(receiver, "TCP", port)
     sent = _send(sender, size, seconds, f"{kind}:{_host(address)}:{port}", through=sending)
     if sent.returncode != 0:
-        receiver.run("pkill", "-TERM", "-x", "socat", check=False)
+        receiver.shell(f"kill $(cat {_SERVER}) 2>/dev/null", check=False)  # timeout(1) hands it on to what it runs
     return _arrived(size, sent, server.wait(Deadline.after(seconds + _LISTEN + 10), check=False))
 
 

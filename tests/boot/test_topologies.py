@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import InfraError, KernelError
 from harness.kernel.kbuild import Build
-from harness.lab import bench, card, counters, ipsec, slabs, traffic
+from harness.lab import bench, card, counters, filters, ipsec, slabs, traffic
 from harness.lab.bench import Host, Lab, up
 from harness.lab.capture import capturing
 from harness.lab.payload import MARKER
@@ -155,6 +156,18 @@ def test_each_path_of_multipath_carries_its_own_and_lives_without_the_other(mult
             assert traffic.ping(client, address, count=10).whole
         finally:
             client.card(idle).carrier(True)
+
+
+def test_a_connection_that_is_refused_is_not_waited_for(multipath: Lab) -> None:
+    client, server = multipath["client"], multipath["server"]
+    with filters.iptables(server, 4, {"refused": "INPUT -p tcp --dport 5001 -j REJECT --reject-with tcp-reset"}):
+        begun = time.monotonic()
+        transfer = traffic.tcp(client, server, server.ipv4, size=SIZE)
+        taken = time.monotonic() - begun
+    assert (transfer.received, transfer.whole) == (0, False)
+    assert "refused" in transfer.trouble
+    assert taken < 20, f"the server was waited for: {taken:.0f} s"
+    assert "socat\n" not in server.shell("cat /proc/[0-9]*/comm", check=False).stdout
 
 
 def test_a_capture_is_whole_beside_what_its_filter_leaves_out(multipath: Lab) -> None:
