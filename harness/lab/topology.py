@@ -20,6 +20,8 @@ from harness.vm.qemu import MachineSpec
 
 RUNS_MODEL = ""
 """The model of a NIC that takes whichever the run is on."""
+_IPV6_MTU = 1280
+"""The least that IPv6 takes (RFC 8200, 5)."""
 NETWORKS = range(1, 255)
 """What a network's number may be."""
 
@@ -146,8 +148,7 @@ def check(topology: Topology) -> None:
     for station in topology.machines:
         for name in station.interfaces:
             check_name(name)
-        for bridge in station.bridges:
-            _check_interfaces(topology, ((station.name, port) for port in bridge.ports))
+        _check_bridges(station, where)
     for network in topology.networks:
         if network.number not in NETWORKS:
             raise UsageError(f"{network.number} is no number for a network", where=where,
@@ -156,12 +157,62 @@ def check(topology: Topology) -> None:
         members = [machine for machine, _ in network.members]
         if len(set(members)) < len(members):
             raise UsageError(f"a machine is in network {network.number} twice", where=where)
+        _check_reach(topology, network)
     numbers = [network.number for network in topology.networks]
     if len(set(numbers)) < len(numbers):
         raise UsageError("two networks have one number", where=where)
 
 
-def _check_interfaces(topology: Topology, asked: Iterator[tuple[str, str]] | Sequence[tuple[str, str]]) -> None:
+def _check_bridges(station: Station, where: str) -> None:
+    """Refuse bridges that Linux would make in another way than they are described, or not at all."""
+    ports = [port for bridge in station.bridges for port in bridge.ports]
+    cards = [nic.name for nic in station.nics]
+    for name in station.interfaces:
+        if station.interfaces.count(name) > 1:
+            raise UsageError(f"machine {station.name} has two interfaces {name!r}", where=where)
+    for port in ports:
+        if port not in cards:
+            raise UsageError(f"machine {station.name} has no interface {port!r} for a bridge", where=where,
+                             hint=f"it has {', '.join(cards)}")
+        if ports.count(port) > 1:
+            raise UsageError(f"interface {port} of machine {station.name} is the port of a bridge twice", where=where)
+
+
+def _check_reach(topology: Topology, network: Network) -> None:
+    """Refuse a network whose members frames do not get to from each other, by links and bridges."""
+    where = f"topology {topology.name}"
+    if not network.members:
+        raise UsageError(f"network {network.number} has no members", where=where)
+    wires = {(station.name, nic.name): nic.link for station in topology.machines for nic in station.nics}
+    small = {link.name for link in topology.links if 0 < link.mtu < _IPV6_MTU}
+    for machine, interface in network.members:
+        if any(interface in bridge.ports for bridge in topology[machine].bridges):
+            raise UsageError(f"{machine}.{interface} is a bridge's port: network {network.number} cannot have it",
+                             where=where, hint="the bridge has the address")
+        if wires.get((machine, interface)) in small:
+            raise UsageError(f"{machine}.{interface} of network {network.number} is on a link with an MTU below "
+                             f"{_IPV6_MTU}, and IPv6 needs that", where=where)
+    reached = _segment(topology, network.members[0])
+    for machine, interface in network.members[1:]:
+        if (machine, interface) not in reached:
+            raise UsageError(f"no link leads from {'.'.join(network.members[0])} to {machine}.{interface}, "
+                             f"which network {network.number} has both", where=where)
+
+
+def _segment(topology: Topology, start: tuple[str, str]) -> set[tuple[str, str]]:
+    """The interfaces that a frame from one gets to."""
+    groups = [{(station.name, name) for name in (bridge.name, *bridge.ports)}
+              for station in topology.machines for bridge in station.bridges]
+    links = {nic.link for station in topology.machines for nic in station.nics if nic.link}
+    groups += [{(station.name, nic.name) for station in topology.machines for nic in station.nics if nic.link == link}
+               for link in sorted(links)]
+    reached = {start}
+    while more := [group for group in groups if group & reached and not group <= reached]:
+        reached = reached.union(*more)
+    return reached
+
+
+def _check_interfaces(topology: Topology, asked: Sequence[tuple[str, str]]) -> None:
     where = f"topology {topology.name}"
     for machine, interface in asked:
         station = next((row for row in topology.machines if row.name == machine), None)

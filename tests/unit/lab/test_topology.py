@@ -20,6 +20,12 @@ TEMPLATE = MachineSpec(name="template", kernel=Path("bzImage"), initrd=(Path("ro
 READY = pytest.mark.parametrize("found", READY_MADE, ids=[row.name for row in READY_MADE])
 
 
+def bridging(*bridges: Bridge) -> Topology:
+    """The topology `bridge` with other bridges in its middle."""
+    return replace(BRIDGE, machines=(BRIDGE.machines[0], replace(BRIDGE.machines[1], bridges=bridges),
+                                     BRIDGE.machines[2]))
+
+
 @READY
 def test_ready_made_topologies_are_consistent(found: Topology) -> None:
     topology.check(found)
@@ -144,7 +150,18 @@ def test_a_links_mtu_is_that_of_the_cards_on_it() -> None:
     (replace(BRIDGE, machines=(BRIDGE.machines[0], replace(BRIDGE.machines[1], bridges=(
         Bridge(name="br0", ports=("port0", "port9")),)), BRIDGE.machines[2])), "no interface 'port9'"),
     (replace(PAIR, machines=(station("a", {"eth0": "wire"}), station("b", {"lan0": "wire"}))), "'eth0' is taken"),
-], ids=["one-end", "unknown-link", "twin", "machine", "interface", "number", "numbers", "twice", "port", "name"])
+    (bridging(Bridge(name="br0", ports=("port0", "port1")), Bridge(name="br1", ports=("port1",))), "port1 .* twice"),
+    (bridging(Bridge(name="br0", ports=("port0",)), Bridge(name="br0", ports=("port1",))), "two interfaces 'br0'"),
+    (bridging(Bridge(name="br0", ports=("br0", "port1"))), "no interface 'br0' for a bridge"),
+    (bridging(Bridge(name="br0", ports=("port0",))), r"no link leads from client\.lan0 to server\.lan0"),
+    (replace(BRIDGE, networks=(Network(number=2, members=(("client", "lan0"), ("dut", "port0"))),)), "a bridge's port"),
+    (replace(MULTIPATH, networks=(Network(number=6, members=(("client", "lan0"), ("server", "lan1"))),)),
+     r"no link leads from client\.lan0 to server\.lan1"),
+    (replace(PAIR, networks=(Network(number=1, members=()),)), "network 1 has no members"),
+    (replace(PAIR, links=(Link(name="wire", mtu=1279),)), "MTU below 1280"),
+], ids=["one-end", "unknown-link", "twin", "machine", "interface", "number", "numbers", "twice", "port", "name",
+        "port-of-two", "bridges-of-one-name", "own-port", "port-left-out", "address-on-port", "unlinked", "empty",
+        "small-mtu"])
 def test_what_contradicts_itself_is_refused(broken: Topology, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         topology.check(broken)
