@@ -40,7 +40,8 @@ def test_copies_everywhere_change_nothing(lab: Lab) -> None:
     client, dut, server = lab["client"], lab["dut"], lab["server"]
     match = "-p udp --dport 5002"
     rules = {"there": f"FORWARD -m physdev --physdev-in port0 --physdev-out port1 {match}"}
-    datagrams = SIZE // 1000
+    length = 200
+    datagrams = SIZE // length
     before = slabs.count(dut)
     dut.shell("""ip link add copy0 type dummy; ip link set copy0 up
         tc qdisc add dev port0 clsact
@@ -50,7 +51,7 @@ def test_copies_everywhere_change_nothing(lab: Lab) -> None:
             taps = {name: stack.enter_context(capturing(dut, name, "udp port 5002"))
                     for name in ("port0", "port1", "br0", "copy0")}
             counts = stack.enter_context(filters.iptables(dut, 4, rules))
-            transfer = traffic.udp(client, server, server.ipv4, size=SIZE, datagram=1000)
+            transfer = traffic.udp(client, server, server.ipv4, size=SIZE, datagram=length)
             saw = counts.packets()["there"]
     finally:
         dut.shell("tc qdisc del dev port0 clsact; ip link del copy0")
@@ -59,7 +60,7 @@ def test_copies_everywhere_change_nothing(lab: Lab) -> None:
     assert saw == datagrams, f"{datagrams} datagrams, the rule counted {saw}"
     assert copies == {"port0": datagrams, "port1": datagrams, "br0": 0, "copy0": datagrams}, (
         f"{datagrams} datagrams passed, the taps saw {copies}")
-    grown = slabs.left_behind(dut, before, packets=10 * datagrams)
+    grown = slabs.left_behind(dut, before, packets=2 * datagrams)
     assert not grown, f"copies left objects behind: {', '.join(map(str, grown))}"
 
 
@@ -118,15 +119,18 @@ def test_a_group_of_taps_has_each_packet_once_and_whole(lab: Lab, port: str) -> 
     client, dut, server = lab["client"], lab["dut"], lab["server"]
     data = payload(SIZE)
     sent = sorted(data[at:at + BIG] for at in range(0, SIZE, BIG))
-    with group(dut, port) as files:
+    rules = {"ports": "FORWARD -m physdev --physdev-in port0 --physdev-out port1 -p udp"}
+    with filters.iptables(dut, 4, rules) as counts, group(dut, port) as files:
         transfer = traffic.udp(client, server, server.ipv4, size=SIZE, datagram=BIG)
         late, taps = Deadline.after(10), list[list[bytes]]()
         while sum(map(len, taps)) < len(sent) and not late.expired:
             taps = [datagrams(dut.machine.get(file), BIG) for file in files]
+        saw = counts.packets()["ports"]
     shares = [len(tap) for tap in taps]
     assert transfer.whole, str(transfer)
     assert sorted(chain.from_iterable(taps)) == sent, f"{len(sent)} datagrams, the two taps have {shares} of them whole"
     assert min(shares) > len(sent) // 4, f"by turns, yet the two taps have {shares}"
+    assert saw == 3 * len(sent), f"{len(sent)} datagrams of three fragments, {saw} had their ports"
 
 
 @pytest.mark.needs("MACVLAN")
