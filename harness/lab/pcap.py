@@ -50,9 +50,10 @@ class Packet:
 
     @property
     def spi(self) -> int | None:
-        """The security parameters index of an ESP packet."""
-        return int.from_bytes(self.payload[:4], "big") if self.protocol == ESP and len(self.payload) >= 8 else None
-
+        """The security parameters index of an ESP packet; its first fragment has it, the others have none."""
+        if self.protocol != ESP or self.fragment or len(self.payload) < 8:
+            return None
+        return int.from_bytes(self.payload[:4], "big")
 
     @property
     def tcp_options(self) -> tuple[tuple[int, bytes], ...]:

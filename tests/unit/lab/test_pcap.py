@@ -54,6 +54,12 @@ def test_spi_of_esp_in_both_families() -> None:
     assert [packet.spi for packet in packets] == [0x7701, 0x7701, None, None]
 
 
+def test_of_fragmented_esp_the_first_fragment_has_the_spi() -> None:
+    esp = bytes.fromhex("00007701 00000001") + bytes(8)
+    frames = [ipv4(50, esp, flags=0x2000), ipv4(50, b"encrypted bytes.", flags=2)]
+    assert [packet.spi for packet in pcap.parse(capture(*frames))] == [0x7701, None]
+
+
 def test_fragments_first_middle_and_last() -> None:
     frames = [ipv4(17, bytes(16), flags=0x2000), ipv4(17, bytes(16), flags=0x2002), ipv4(17, bytes(8), flags=4),
               ipv4(17, bytes(8), flags=0x4000)]
