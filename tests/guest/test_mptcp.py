@@ -155,8 +155,13 @@ def test_subflows_may_be_protected(lab: Lab, family: int) -> None:
 @pytest.mark.parametrize("multipath", [(True, False), (False, True)], ids=["server-by-tcp", "client-by-tcp"])
 def test_where_one_side_knows_tcp_only_it_is_tcp(lab: Lab, multipath: tuple[bool, bool]) -> None:
     with paths(lab, 4) as (client, server, there), capturing(client, UPPER, "tcp") as upper:
+        before = counters.netstat(client)
         transfer = traffic.tcp(client, server, there, size=SIZE // 10, multipath=multipath)
+        seen = counters.netstat(client).since(before)
     assert transfer.whole, str(transfer)
+    asked, refused = seen["MPTcpExt.MPCapableSYNTX"], seen["MPTcpExt.MPCapableFallbackSYNACK"]
+    expected = int(multipath[0])
+    assert (asked, refused) == (expected, expected), f"asked for MPTCP {asked} times, fell back {refused} times"
     assert len(upper.packets) > 10
     assert not sum(mapped(upper.packets, address(host, UPPER, 4)) for host in (client, server))
 
