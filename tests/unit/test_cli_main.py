@@ -21,7 +21,7 @@ def failing(number: int, name: str | None) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize(("number", "name", "said"), [
-    (errno.EACCES, "/root/x", "harness: /root/x: Permission denied"),
+    (errno.EACCES, "/srv/x", "harness: /srv/x: Permission denied"),
     (errno.ENAMETOOLONG, "a" * 300, f"harness: {'a' * 300}: File name too long"),
     (errno.ENOSPC, None, "harness: output: No space left on device"),
 ])
