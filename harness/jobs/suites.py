@@ -121,7 +121,7 @@ def check(suite: Suite, topologies: Sequence[Topology] = (), claims_on: Sequence
         UsageError: says which and where.
     """
     try:
-        module = ast.parse(suite.path.read_text(encoding="utf-8"), filename=str(suite.path))
+        module = _parsed(suite)
     except SyntaxError as error:
         raise UsageError(f"the suite is not Python: {error.msg}", where=f"{suite.path}:{error.lineno}") from error
     names = [node.name for node in ast.walk(module)
@@ -141,6 +141,10 @@ def check(suite: Suite, topologies: Sequence[Topology] = (), claims_on: Sequence
     topology_of(suite, topologies)
 
 
+def _parsed(suite: Suite) -> ast.Module:
+    return ast.parse(suite.path.read_text(encoding="utf-8"), filename=str(suite.path))
+
+
 def _check_names(suite: Suite, node: ast.AST) -> None:
     """Refuse a module or a class that defines a test twice: Python keeps the last one, and no other would run."""
     seen: set[str] = set()
@@ -158,8 +162,7 @@ def topology_of(suite: Suite, topologies: Sequence[Topology]) -> Topology | None
     Raises:
         UsageError: there is none of that name.
     """
-    module = ast.parse(suite.path.read_text(encoding="utf-8"), filename=str(suite.path))
-    for node in ast.walk(module):
+    for node in ast.walk(_parsed(suite)):
         match node:
             case ast.Call(func=ast.Attribute(attr="topology", value=ast.Attribute(attr="mark")),
                           args=[ast.Constant(value=str(name))]):
@@ -175,8 +178,7 @@ def needs_of(suite: Suite) -> tuple[str, ...]:
 
     What only running the file would tell is left to its pytest.
     """
-    module = ast.parse(suite.path.read_text(encoding="utf-8"), filename=str(suite.path))
-    marks = [node.value for node in module.body if isinstance(node, ast.Assign)
+    marks = [node.value for node in _parsed(suite).body if isinstance(node, ast.Assign)
              and any(isinstance(target, ast.Name) and target.id == "pytestmark" for target in node.targets)]
     if len(marks) != 1:
         return ()
@@ -229,18 +231,17 @@ class Running:
 
     def row(self) -> Row | None:
         """Wait for its end; None where none of its tests applies to the variant (their `needs` marks say so)."""
-        ended, code = "", 0
+        ended, failed = "", False
         try:
             code = self._process.wait(self._deadline)
+            failed = code == 1
             if code not in (0, 1, 5):
                 ended = f"pytest ended with {proc.ending(code)}"
         except DeadlineExpired:
             self._process.kill()
             ended = f"the suite was still running after {self._deadline.budget:g} s"
         log = Path(self._session.workdir) / "pytest.log"
-        row = _row(self.suite, tuple(_records(Path(self._session.results))), self._session, ended, log)
-        unsaid = code == 1 and row is not None and row.verdict in (Verdict.PASS, Verdict.SKIP)
-        return _failed(row, log) if row is not None and unsaid else row
+        return _row(self.suite, tuple(_records(Path(self._session.results))), self._session, ended, log, failed=failed)
 
 
 def unfit(suite: Suite, variant: str, why: str) -> Row:
@@ -288,7 +289,14 @@ def _records(path: Path) -> Iterator[dict[str, object]]:
             return
 
 
-def _row(suite: Suite, records: tuple[dict[str, object], ...], session: Session, ended: str, log: Path) -> Row | None:
+def _row(suite: Suite, records: tuple[dict[str, object], ...], session: Session, ended: str, log: Path, *,
+         failed: bool) -> Row | None:
+    """What a suite comes to.
+
+    Args:
+        ended: how pytest ended, where that was no end of its own.
+        failed: whether pytest says that the suite failed: a hook's word, or its crash, where no test says so.
+    """
     results = collect(suite, records, ended, session.nic)
     if not results and not ended and any(record["event"] == "not-applicable" for record in records):
         return None
@@ -300,16 +308,13 @@ def _row(suite: Suite, records: tuple[dict[str, object], ...], session: Session,
     known = known_reports(records)
     if known:
         row = dataclasses.replace(row, evidence=f"{row.evidence}; {known[0]}", detail=(*known, *row.detail))
+    well = row.verdict in (Verdict.PASS, Verdict.SKIP)
+    if failed and well:
+        ended = f"pytest failed, though no test of it did: {row.evidence}"
     said = (*_errors(log), *row.detail) if ended else row.detail
-    if ended and row.verdict is Verdict.PASS:
+    if ended and well:
         row = dataclasses.replace(row, verdict=Verdict.ERROR, evidence=ended)
     return dataclasses.replace(row, detail=(*said, f"log: {log}")) if said or ended else row
-
-
-def _failed(row: Row, log: Path) -> Row:
-    """The row of a suite of which pytest says that it failed, and that no test did: a hook's word, or its crash."""
-    return dataclasses.replace(row, verdict=Verdict.ERROR, detail=(*_errors(log), *row.detail, f"log: {log}"),
-                               evidence=f"pytest failed, though no test of it did: {row.evidence}")
 
 
 def known_reports(records: Iterable[Mapping[str, object]]) -> tuple[str, ...]:

@@ -165,6 +165,8 @@ def ran(tmp_path: Path, text: str, conftest: str = "") -> Row:
 
 PASSES = "def test_a():\n    assert True\n"
 STRICT = f"import pytest\n\n@pytest.mark.xfail(strict=True, reason='known')\n{PASSES}"
+SKIPS = "import pytest\n\ndef test_a():\n    pytest.skip('no card')\n    assert True\n"
+KILLED = "import os\n\ndef pytest_sessionfinish():\n    os.kill(os.getpid(), 9)\n"
 SAYS_FAILED = """import pytest
 @pytest.hookimpl(wrapper=True%s)
 def pytest_runtest_makereport(item, call):
@@ -181,8 +183,9 @@ def pytest_runtest_makereport(item, call):
     (PASSES, SAYS_FAILED % ", tryfirst=True", Verdict.ERROR, "pytest failed, though no test of it did: 1 pass"),
     (PASSES, "def pytest_sessionfinish(session):\n    raise OSError('gone')\n", Verdict.ERROR,
      "pytest failed, though no test of it did: 1 pass"),
+    (SKIPS, KILLED, Verdict.ERROR, "pytest ended with signal SIGKILL"),
     (PASSES, "", Verdict.PASS, "1 pass"),
-], ids=["a strict xfail passes", "a hook's word", "a hook's last word", "a hook fails", "all is well"])
+], ids=["a strict xfail passes", "a hook's word", "a hook's last word", "a hook fails", "killed", "all is well"])
 def test_what_pytest_calls_a_failure_is_no_pass(tmp_path: Path, text: str, conftest: str, verdict: Verdict,
                                                 evidence: str) -> None:
     row = ran(tmp_path, text, conftest)
