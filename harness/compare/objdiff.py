@@ -94,20 +94,20 @@ def _folders(base: Input, patched: Input, *, strict: bool, copies: int) -> Found
         for path in sorted(a.link_scripts | b.link_scripts)
     ]
     if all(delta.status == "identical" for delta in (*(delta for delta, _sites in objects), *archives, *scripts)):
-        objects += [(delta, {}) for delta in _kernels(sorted(a.kernels & b.kernels), base, patched)]
+        objects += [(delta, {}) for delta in _kernels(a.kernels & b.kernels, base, patched)]
     passed_over = {**a.excluded, **b.excluded}
     taken_in = (sets[0] - a.objects) | (sets[1] - b.objects)
     excluded = Counter(passed_over[path] for path in passed_over.keys() - taken_in)
     return Found(objects=objects, archives=archives, scripts=scripts, excluded=tuple(sorted(excluded.items())))
 
 
-def _kernels(names: list[str], base: Input, patched: Input) -> list[ObjectDelta]:
+def _kernels(names: frozenset[str], base: Input, patched: Input) -> list[ObjectDelta]:
     """Kernels that differ though all that they are linked of is equal: they were linked in another way.
 
     BTF aside, which several threads of pahole may write in any order.
     """
     found = []
-    for name in sorted(names, key=lambda name: name != "vmlinux"):
+    for name in sorted(names, reverse=True):  # vmlinux, and then what was made of it
         data = [_read(side, name) for side in (base, patched)]
         if data[0] != data[1]:
             types = [[elf.content(file, section) for section in file.sections if section.name == ".BTF"]

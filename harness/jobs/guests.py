@@ -64,11 +64,14 @@ def _on_models(state: Run, machine: boots.Lab, build: Build, nics: Sequence[NicU
     Each model that the kernel cannot have gets a row that says why not.
     """
     plan, variant = state.inputs.plan, build.variant
-    kernel = boots.kernel_of(build)
-    lacking = {suite.name: kernel.why_not(suites.needs_of(suite)) for suite in plan.suites if suite.runs_on(variant)}
-    state.unfit |= {(suite.name, variant): suites.unfit(suite, variant, lacking[suite.name])
-                    for suite in plan.suites if lacking.get(suite.name)}
-    here = [suite for suite in plan.suites if lacking.get(suite.name) == ""]
+    kernel, here = boots.kernel_of(build), list[Suite]()
+    for suite in plan.suites:
+        if suite.runs_on(variant):
+            lacking = kernel.why_not(suites.needs_of(suite))
+            if lacking:
+                state.unfit[suite.name, variant] = suites.unfit(suite, variant, lacking)
+            else:
+                here.append(suite)
     wanted = [use for use in nics if any(use.covers(suite.name, variant) for suite in here)]
     reasons = {use.model: machine.why_not(use.model, build) for use in wanted}
     refused = {model: reason for model, reason in reasons.items() if reason}
